@@ -1,0 +1,443 @@
+//! The broker: it owns a directory, knows the topics in it, and closes them.
+//!
+//! Locks, in the order they are taken: `admin`, `topics`, a topic's `changing`, append locks by
+//! rising partition number, a log's `sealing`, a log's `slots`, and leaf locks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::clock::Clock;
+use crate::config::{TopicConfig, check_topic_name};
+use crate::error::{Error, Result};
+use crate::log::{Gate, Recovery};
+use crate::storage::{LockGuard, remove_tree};
+use crate::topic::{Surroundings, TopicState, is_unfinished};
+
+const LOCK_FILE: &str = "LOCK";
+const TOPICS_DIR: &str = "topics";
+
+/// An open message queue: the owner of a directory and of the topics in it.
+///
+/// Clones share it, and any thread may use it. It stays open until [`close`](Broker::close) is
+/// called or the last clone, and the last producer, topic handle and reader made from it, is
+/// dropped.
+///
+/// ```
+/// use forebay::{Broker, Record, Start, TopicConfig};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path();
+/// let broker = Broker::open(path)?;
+/// broker.create_topic("orders", TopicConfig::new().partitions(4))?;
+/// broker.producer().send("orders", Record::new("paid").key("user-7"))?;
+/// broker.close()?;
+///
+/// let broker = Broker::open(path)?;
+/// let mut reader = broker.reader().topic("orders", Start::Earliest).open()?;
+/// assert_eq!(reader.try_poll()?.len(), 1);
+/// # Ok::<(), forebay::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Broker {
+    pub(crate) inner: Arc<BrokerInner>,
+}
+
+/// What all handles of one broker share.
+pub(crate) struct BrokerInner {
+    dir: PathBuf,
+    around: Surroundings,
+    clock: Clock,
+    auto_create_partitions: Option<u32>,
+    recovery: RecoveryReport,
+    /// The open topics. Written when one is created or deleted.
+    topics: RwLock<BTreeMap<Arc<str>, Arc<TopicState>>>,
+    /// Held while a topic is created or deleted, and while the broker is closed.
+    admin: Mutex<()>,
+    /// Set once, under `admin`, when the broker closes. Stored with Release, loaded with Acquire.
+    closed: AtomicBool,
+    /// The directory's lock, until the broker is closed.
+    lock: Mutex<Option<LockGuard>>,
+    /// Gives each producer another place to begin its choices. Relaxed: only its values matter.
+    producers: AtomicU64,
+}
+
+/// What was found when a broker was opened whose directory had not been closed cleanly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The partitions that had to be read, by topic and number.
+    pub partitions: Vec<PartitionRecovery>,
+}
+
+/// What recovery came to in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionRecovery {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The offset from which records were read and checked; what lies below it was known to be
+    /// on stable storage.
+    pub from_offset: u64,
+    /// The offset behind the last record that was kept.
+    pub end_offset: u64,
+    /// How many bytes behind that record held something and were cut.
+    pub bytes_cut: u64,
+    /// How many segments behind the cut were removed.
+    pub segments_removed: usize,
+    /// What stood where the log was cut; `None` if it simply ended.
+    pub reason: Option<String>,
+}
+
+/// What [`Broker::describe_topic`] tells about a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub config: TopicConfig,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// The state of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionDescription {
+    /// Its number.
+    pub partition: u32,
+    /// The first offset that can be read.
+    pub earliest_offset: u64,
+    /// The offset the next record will get.
+    pub latest_offset: u64,
+    /// The offset below which every record is on stable storage.
+    pub synced_offset: u64,
+    /// How many segments it has.
+    pub segments: usize,
+    /// What its segments take on disk, in bytes, preallocated space included.
+    pub bytes: u64,
+}
+
+impl Broker {
+    /// The names of the topics, sorted.
+    #[must_use]
+    pub fn topics(&self) -> Vec<String> {
+        self.inner.topics.read().keys().map(ToString::to_string).collect()
+    }
+
+    /// The settings of a topic and the state of its partitions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTopic`], [`Error::Closed`], [`Error::Io`].
+    pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        let topic = self.inner.topic(name)?;
+        let describe = |(partition, number)| {
+            let partition: &Arc<crate::partition::Partition> = partition;
+            let log = partition.log();
+            Ok(PartitionDescription {
+                partition: number,
+                earliest_offset: log.start_offset(),
+                latest_offset: log.end_offset(),
+                synced_offset: log.synced_offset(),
+                segments: log.segment_count(),
+                bytes: log.bytes_on_disk()?,
+            })
+        };
+        let partitions = topic.partitions().zip(0..).map(describe).collect::<Result<_>>()?;
+        Ok(TopicDescription {
+            name: name.to_owned(),
+            config: (*topic.config()).clone(),
+            partitions,
+        })
+    }
+
+    /// Changes the settings of a topic, durably, from the next record on. Their number of
+    /// partitions must be the one the topic has.
+    ///
+    /// ```
+    /// # use forebay::{Broker, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let orders = broker.create_topic("orders", TopicConfig::new())?;
+    /// broker.alter_topic("orders", orders.config().segment_bytes(1 << 20))?;
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTopic`], [`Error::InvalidConfig`], [`Error::Closed`],
+    /// [`Error::StorageFull`], [`Error::Io`]; the topic then has the settings it had.
+    pub fn alter_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
+        self.inner.topic(name)?.alter(&config)
+    }
+
+    /// Adds partitions to a topic, durably, until it has `total`, as Kafka's `createPartitions`
+    /// does.
+    ///
+    /// Keys may go to other partitions from then on. Readers that were opened for the whole topic
+    /// go on with the partitions they have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTopic`], [`Error::InvalidConfig`] if the topic has more already,
+    /// [`Error::Closed`], [`Error::StorageFull`], [`Error::Io`].
+    pub fn create_partitions(&self, name: &str, total: u32) -> Result<()> {
+        self.inner.topic(name)?.grow(total)
+    }
+
+    /// Deletes a topic and all its records, durably.
+    ///
+    /// Whoever holds a handle to it meets [`Error::UnknownTopic`] at the next use. Records that
+    /// were polled before stay readable for as long as their batch is held.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTopic`], [`Error::Closed`], [`Error::Io`].
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let inner = &*self.inner;
+        let _admin = inner.admin.lock();
+        let topic = inner.topic(name)?;
+        topic.delete(&inner.topics_dir())?;
+        inner.topics.write().remove(name);
+        Ok(())
+    }
+
+    /// Waits until every record that was appended before is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poisoned`] if a sync failed; the other partitions are synced all the same.
+    pub fn flush(&self) -> Result<()> {
+        self.inner.check_open()?;
+        let topics: Vec<_> = self.inner.topics.read().values().cloned().collect();
+        let mut result = Ok(());
+        for log in
+            topics.iter().flat_map(|topic| topic.partitions()).map(|partition| partition.log())
+        {
+            result = result.and(log.sync_to(log.end_offset()));
+        }
+        result
+    }
+
+    /// What recovery found when this broker was opened; empty if the directory had been closed
+    /// cleanly.
+    #[must_use]
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.inner.recovery
+    }
+
+    /// The directory it owns.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// Closes the broker for all its handles: everything is synced, and the directory is free for
+    /// another broker.
+    ///
+    /// From then on every use is [`Error::Closed`], and readers that wait are told. Dropping the
+    /// last handle does the same and says nothing of failures.
+    ///
+    /// # Errors
+    ///
+    /// The first failure of a partition; all are closed, and the directory is free, in any case.
+    pub fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+}
+
+/// What to do when a topic that is to be created exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfPresent {
+    Refuse,
+    Return,
+}
+
+/// What a broker is opened with.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) dir: PathBuf,
+    pub(crate) around: Surroundings,
+    pub(crate) clock: Clock,
+    pub(crate) auto_create_partitions: Option<u32>,
+}
+
+impl BrokerInner {
+    /// Locks the directory and opens every topic in it.
+    pub(crate) fn open(opening: Opening) -> Result<Self> {
+        let Opening { dir, around, clock, auto_create_partitions } = opening;
+        let storage = &*around.storage;
+        let topics_dir = dir.join(TOPICS_DIR);
+        storage
+            .create_dir_all(&dir)
+            .map_err(|error| Error::space("creating directory", &dir, 0, error))?;
+        let lock = lock(&around, &dir)?;
+        storage
+            .create_dir_all(&topics_dir)
+            .map_err(|error| Error::space("creating directory", &topics_dir, 0, error))?;
+        let (topics, recovery) = open_topics(&around, &topics_dir)?;
+        log::info!("opened {}: {} topics", dir.display(), topics.len());
+        Ok(Self {
+            dir,
+            around,
+            clock,
+            auto_create_partitions,
+            recovery,
+            topics: RwLock::new(topics),
+            admin: Mutex::new(()),
+            closed: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+            producers: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Where the choices of the next producer begin.
+    pub(crate) fn next_seed(&self) -> u64 {
+        self.producers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn topics_dir(&self) -> PathBuf {
+        self.dir.join(TOPICS_DIR)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// The topic of this name.
+    pub(crate) fn topic(&self, name: &str) -> Result<Arc<TopicState>> {
+        if let Some(topic) = self.topics.read().get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        self.check_open()?;
+        Err(Error::UnknownTopic { topic: name.to_owned() })
+    }
+
+    /// The topic of this name, created if that is how the broker was set up.
+    pub(crate) fn topic_to_send(&self, name: &str) -> Result<Arc<TopicState>> {
+        match (self.topic(name), self.auto_create_partitions) {
+            (Err(Error::UnknownTopic { .. }), Some(partitions)) => {
+                self.create(name, &TopicConfig::new().partitions(partitions), IfPresent::Return)
+            }
+            (found, _) => found,
+        }
+    }
+
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        config: &TopicConfig,
+        present: IfPresent,
+    ) -> Result<Arc<TopicState>> {
+        check_topic_name(name)?;
+        let _admin = self.admin.lock();
+        self.check_open()?;
+        if let Ok(topic) = self.topic(name) {
+            return match present {
+                IfPresent::Return => Ok(topic),
+                IfPresent::Refuse => Err(Error::TopicExists { topic: name.to_owned() }),
+            };
+        }
+        let topic = Arc::new(TopicState::create(&self.around, &self.topics_dir(), name, config)?);
+        self.topics.write().insert(Arc::clone(topic.name()), Arc::clone(&topic));
+        log::info!("created topic {name} with {} partitions", topic.partition_count());
+        Ok(topic)
+    }
+
+    fn close(&self) -> Result<()> {
+        let _admin = self.admin.lock();
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let topics = std::mem::take(&mut *self.topics.write());
+        let partitions = || topics.values().flat_map(|topic| topic.partitions());
+        partitions().for_each(|partition| partition.shut(Gate::Closed));
+        let mut result = Ok(());
+        for partition in partitions() {
+            result = result.and(partition.log().seal_rolled());
+        }
+        self.around.background.stop();
+        *self.lock.lock() = None;
+        log::info!("closed {}", self.dir.display());
+        result
+    }
+}
+
+impl Drop for BrokerInner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            log::error!("closing {}: {error}", self.dir.display());
+        }
+    }
+}
+
+impl fmt::Debug for BrokerInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerInner").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+fn lock(around: &Surroundings, dir: &Path) -> Result<LockGuard> {
+    let path = dir.join(LOCK_FILE);
+    let owner = std::process::id().to_string();
+    let locked = around
+        .storage
+        .lock(&path, &owner)
+        .map_err(|error| Error::space("locking", &path, 0, error))?;
+    locked.ok_or_else(|| {
+        let text = around.storage.read(&path, 32).unwrap_or_default();
+        let pid = String::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
+        Error::Locked { path: dir.to_path_buf(), pid }
+    })
+}
+
+type Topics = BTreeMap<Arc<str>, Arc<TopicState>>;
+
+/// Opens every topic, and removes what interrupted creations and deletions left.
+fn open_topics(around: &Surroundings, dir: &Path) -> Result<(Topics, RecoveryReport)> {
+    let mut topics = Topics::new();
+    let mut report = RecoveryReport::default();
+    let mut entries =
+        around.storage.list(dir).map_err(|error| Error::io("listing directory", dir, error))?;
+    entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    for entry in entries {
+        let path = dir.join(&entry.name);
+        if is_unfinished(&entry.name) {
+            remove_tree(&*around.storage, &path)
+                .map_err(|error| Error::io("removing leftover", &path, error))?;
+        } else if entry.is_dir && check_topic_name(&entry.name).is_ok() {
+            let (topic, recoveries) = TopicState::open(around, dir, &entry.name)?;
+            let describe =
+                |(partition, recovery)| describe_recovery(&entry.name, partition, recovery);
+            report.partitions.extend(recoveries.into_iter().map(describe));
+            topics.insert(Arc::clone(topic.name()), Arc::new(topic));
+        } else {
+            log::warn!("{} is not a topic and is left alone", path.display());
+        }
+    }
+    Ok((topics, report))
+}
+
+fn describe_recovery(topic: &str, partition: u32, recovery: Recovery) -> PartitionRecovery {
+    let Recovery { from_offset, end_offset, bytes_cut, segments_removed, reason } = recovery;
+    let topic = topic.to_owned();
+    PartitionRecovery {
+        topic,
+        partition,
+        from_offset,
+        end_offset,
+        bytes_cut,
+        segments_removed,
+        reason,
+    }
+}

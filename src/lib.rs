@@ -1,0 +1,114 @@
+//! An embeddable, in-process message queue: Kafka's model inside your program.
+//!
+//! Topics, partitions, offsets and segments, kept in memory-mapped append-only files, used through
+//! a synchronous API. No server, no network, no async runtime.
+//!
+//! **It is** a library: one process owns a directory and its threads send and read. **It is not**
+//! a server, a cluster, or a way for processes to talk to each other.
+//!
+//! ```
+//! use std::time::Duration;
+//! use forebay::{Broker, Record, Start, TopicConfig};
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("data");
+//! let broker = Broker::open(&path)?;
+//! let orders = broker.create_topic_if_absent("orders", TopicConfig::new().partitions(8))?;
+//!
+//! let sent = orders.send(Record::new("paid").key("user-7").header("trace", "ab12"))?;
+//! println!("partition {} offset {}", sent.partition, sent.offset);
+//!
+//! let mut reader = broker.reader().topic("orders", Start::Earliest).open()?;
+//! for record in &reader.poll(Duration::from_secs(1))? {
+//!     println!("{:?} {:?}", record.key(), record.value());
+//! }
+//! broker.close()?;
+//! # Ok::<(), forebay::Error>(())
+//! ```
+//!
+//! # What survives what
+//!
+//! | [`Acks`] | `send` returns when | `kill -9` of the process | crash of the system, power cut |
+//! |---|---|---|---|
+//! | [`Written`](Acks::Written), the default | the record is in the page cache and visible to readers | survives | survives up to the last sync |
+//! | [`Synced`](Acks::Synced) | the record is on stable storage | survives | survives |
+//!
+//! A record is read back byte for byte or not at all: every frame carries a checksum that also
+//! ties it to its file and place. Order within a partition is the order of the sends.
+//!
+//! # Where to look
+//!
+//! - [`Broker`]: open, create, describe and delete topics, close. [`BrokerBuilder`] for options.
+//! - [`Topic`], [`Producer`], [`Record`], [`Partitioner`]: send.
+//! - [`Reader`], [`Batch`], [`ConsumerRecord`]: read any partitions from any place.
+//! - [`testing`]: a disk whose power can be cut, for your own tests.
+//! - [`Error`]: what can go wrong, and what each error names.
+//!
+//! The files, the invariants and their reasons are in `DESIGN.md` beside the source.
+
+#![warn(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "each narrowing cast stands beside the check or the bound that makes it exact"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "a record or a configuration is made for the one call it is given to"
+)]
+#![expect(
+    clippy::module_name_repetitions,
+    reason = "TopicConfig, PartitionName and the like are the field's own words"
+)]
+
+mod background;
+mod batch;
+mod broker;
+mod builder;
+mod clock;
+mod config;
+mod error;
+mod growing_list;
+mod log;
+mod maintenance;
+mod merge;
+mod partition;
+mod partitioner;
+mod producer;
+mod reader;
+mod record;
+mod record_codec;
+mod segment;
+mod storage;
+pub mod testing;
+mod timestamp;
+mod topic;
+mod topic_handle;
+mod waker;
+
+pub use batch::{Batch, ConsumerRecord, Iter, OwnedRecord};
+pub use broker::{
+    Broker, PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
+};
+pub use builder::BrokerBuilder;
+pub use clock::ManualClock;
+pub use config::{MAX_PARTITIONS, TimestampType, TopicConfig};
+pub use error::{Error, Result};
+pub use partitioner::{CustomPartitioner, Partitioner};
+pub use producer::{Acks, Producer, Sent};
+pub use reader::{Reader, ReaderBuilder, Records, Start};
+pub use record::{Header, MAX_HEADERS, Record};
+pub use record_codec::Headers;
+pub use timestamp::Timestamp;
+pub use topic_handle::Topic;

@@ -1,0 +1,57 @@
+//! The recovery point of a partition: up to where its log is known to be on stable storage.
+//!
+//! Written when a segment has been sealed and synced, and when the broker is closed. What lies
+//! below it was durable, so damage there is reported and never cut. What lies above it is read
+//! when the partition is opened, and cut at the first frame that is not whole. A log that ends
+//! exactly here was closed cleanly and needs no reading: this file is also the clean-shutdown
+//! mark, and since it claims nothing about what follows, it cannot be one left behind.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::storage::Storage;
+use crate::storage::checked_file::{self, Kind};
+
+const FILE: &str = "checkpoint";
+const KIND: Kind = Kind { magic: *b"FOREBAYC", version: 1 };
+
+/// What is known to be durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Checkpoint {
+    /// The first offset that can be read.
+    pub(crate) log_start: u64,
+    /// `None` until the first segment has been synced.
+    pub(crate) recovery: Option<RecoveryPoint>,
+}
+
+/// A place in the log below which everything is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecoveryPoint {
+    /// The segment it lies in.
+    pub(crate) base_offset: u64,
+    /// Bytes from the start of that segment.
+    pub(crate) position: u64,
+    /// The offset of the record that would start there.
+    pub(crate) next_offset: u64,
+    /// The largest timestamp in that segment below it, or -1.
+    pub(crate) max_timestamp: i64,
+}
+
+impl Checkpoint {
+    /// What the partition in `dir` has, or `None` where it has none yet.
+    pub(crate) fn load(storage: &dyn Storage, dir: &Path) -> Result<Option<Self>> {
+        checked_file::read(storage, &dir.join(FILE), KIND)
+    }
+
+    /// Makes this the partition's, durably.
+    pub(crate) fn store(&self, storage: &dyn Storage, dir: &Path) -> Result<()> {
+        checked_file::replace(storage, &dir.join(FILE), KIND, self)
+    }
+}
+
+/// Whether `name` is a checkpoint's, or one's that was being written.
+pub(crate) fn is_checkpoint(name: &str) -> bool {
+    name == FILE
+}

@@ -1,0 +1,298 @@
+//! A place in a log to read from.
+//!
+//! The path of a record to its reader: one Acquire load says how far the segment may be read; the
+//! frame's checksum is checked once, its records are found once, and what is handed out are their
+//! places in the mapping. No lock is taken but where one segment ends and the next begins.
+
+use std::sync::Arc;
+
+use super::{Located, Log};
+use crate::error::{Error, Result};
+use crate::record_codec;
+use crate::segment::Segment;
+use crate::storage::frame::{HEADER_BYTES, NoFrame};
+
+/// Where one record lies in its segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordLocation {
+    pub(crate) offset: u64,
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<Span>,
+    pub(crate) value: Option<Span>,
+    pub(crate) headers: Span,
+    pub(crate) header_count: u32,
+    /// Which of the sources of a batch it came from.
+    pub(crate) source: u32,
+}
+
+/// A run of bytes in a segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    #[inline]
+    fn new(base: usize, start: usize, end: usize) -> Self {
+        // A segment is smaller than 4 GiB, and both lie in it.
+        Self { start: (base + start) as u32, end: (base + end) as u32 }
+    }
+
+    /// The bytes, from the segment they lie in.
+    #[inline]
+    pub(crate) fn of(self, segment: &Segment) -> &[u8] {
+        segment.bytes(self.start as usize, self.end as usize)
+    }
+}
+
+/// A frame whose checksum was checked and whose records are being handed out.
+#[derive(Clone, Debug)]
+struct OpenFrame {
+    /// Where its body starts and ends in the segment.
+    body: usize,
+    end: usize,
+    /// Where in the body the next record starts.
+    at: usize,
+    /// Offset of that record, and the offset behind the last one.
+    offset: u64,
+    next_offset: u64,
+    timestamp: i64,
+}
+
+/// How much may still be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Budget {
+    /// Whether nothing more may be read.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.records == 0 || self.bytes == 0
+    }
+}
+
+/// A position in a log that moves forward as records are read.
+#[derive(Debug)]
+pub(crate) struct LogCursor {
+    log: Arc<Log>,
+    /// The offset of the next record to hand out.
+    next_offset: u64,
+    /// The segment being read, and where in it the next frame starts. `None` until it is looked
+    /// up.
+    segment: Option<Arc<Segment>>,
+    position: usize,
+    /// The offset the next frame must have.
+    frame_offset: u64,
+    frame: Option<OpenFrame>,
+}
+
+impl LogCursor {
+    /// A cursor whose first record will be the one with `offset`.
+    pub(crate) fn new(log: Arc<Log>, offset: u64) -> Result<Self> {
+        let mut cursor =
+            Self { log, next_offset: 0, segment: None, position: 0, frame_offset: 0, frame: None };
+        cursor.seek(offset)?;
+        Ok(cursor)
+    }
+
+    /// The offset of the next record.
+    #[inline]
+    pub(crate) fn offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Moves to `offset`, which may be anything from the first to just behind the last.
+    pub(crate) fn seek(&mut self, offset: u64) -> Result<()> {
+        if offset < self.log.start_offset() || offset > self.log.end_offset() {
+            return Err(self.log.out_of_range(offset));
+        }
+        if offset != self.next_offset {
+            self.next_offset = offset;
+            self.segment = None;
+            self.frame = None;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a record to read.
+    #[inline]
+    pub(crate) fn has_more(&self) -> bool {
+        self.next_offset < self.log.end_offset()
+    }
+
+    /// Adds records to `out`, marked with `source`, from one segment, as far as `budget` goes, and
+    /// returns the segment they lie in; `None` if there is nothing to read yet. At least one record is read even if it
+    /// is larger than the budget. An error is met again by the next call.
+    pub(crate) fn fetch(
+        &mut self,
+        source: u32,
+        budget: &mut Budget,
+        out: &mut Vec<RecordLocation>,
+    ) -> Result<Option<Arc<Segment>>> {
+        self.log.check_gate()?;
+        let before = out.len();
+        while self.has_more() {
+            let Some(segment) = self.segment.clone() else {
+                self.enter()?;
+                continue;
+            };
+            let read = self.read(&segment, source, budget, out);
+            if out.len() > before {
+                // Whatever stopped it is met again when these have been handed out.
+                return Ok(Some(segment));
+            }
+            read?;
+            if self.frame.is_some() || budget.is_spent() {
+                return Ok(None);
+            }
+            self.enter()?;
+        }
+        Ok(None)
+    }
+
+    /// Reads frames of one segment until its committed end or the end of the budget.
+    #[inline]
+    fn read(
+        &mut self,
+        segment: &Arc<Segment>,
+        source: u32,
+        budget: &mut Budget,
+        out: &mut Vec<RecordLocation>,
+    ) -> Result<()> {
+        let committed = segment.committed();
+        loop {
+            if let Some(frame) = self.frame.take() {
+                self.frame = self.read_frame(segment, frame, source, budget, out)?;
+                if self.frame.is_some() {
+                    return Ok(());
+                }
+            }
+            if budget.is_spent() {
+                return Ok(());
+            }
+            let found = match segment.frame_at(self.position, committed) {
+                Ok(found) => found,
+                Err(NoFrame::End) => return Ok(()),
+                Err(NoFrame::Invalid(detail)) => return Err(segment.corrupt(self.position, detail)),
+            };
+            let offset = segment.base_offset() + u64::from(found.header.offset_delta);
+            if offset != self.frame_offset {
+                return Err(self.out_of_sequence(segment, offset));
+            }
+            let next_offset = offset + u64::from(found.header.count);
+            let body = self.position + HEADER_BYTES;
+            if next_offset > self.next_offset {
+                self.frame = Some(OpenFrame {
+                    body,
+                    end: body + found.body.len(),
+                    at: 0,
+                    offset,
+                    next_offset,
+                    timestamp: found.header.timestamp,
+                });
+            }
+            self.frame_offset = next_offset;
+            self.position += found.stride;
+        }
+    }
+
+    /// Hands out records of an open frame; returns it if the budget ended first.
+    #[inline]
+    fn read_frame(
+        &mut self,
+        segment: &Segment,
+        mut frame: OpenFrame,
+        source: u32,
+        budget: &mut Budget,
+        out: &mut Vec<RecordLocation>,
+    ) -> Result<Option<OpenFrame>> {
+        let body = segment.bytes(frame.body, frame.end);
+        while frame.offset < frame.next_offset {
+            if budget.is_spent() {
+                return Ok(Some(frame));
+            }
+            let Some(found) = record_codec::decode(body, frame.at) else {
+                let error =
+                    segment.corrupt(frame.body + frame.at, "a frame holds what is not a record");
+                self.frame = Some(frame);
+                return Err(error);
+            };
+            let start = frame.at;
+            frame.at = found.end;
+            let offset = frame.offset;
+            frame.offset += 1;
+            if offset < self.next_offset {
+                continue;
+            }
+            let bytes = found.end - start;
+            if bytes > budget.bytes && !out.is_empty() {
+                budget.bytes = 0;
+                frame.at = start;
+                frame.offset = offset;
+                return Ok(Some(frame));
+            }
+            let span =
+                |range: std::ops::Range<usize>| Span::new(frame.body, range.start, range.end);
+            out.push(RecordLocation {
+                offset,
+                timestamp: frame.timestamp.saturating_add(found.timestamp_delta),
+                key: found.key.map(span),
+                value: found.value.map(span),
+                headers: Span::new(frame.body, found.headers, found.end),
+                header_count: found.header_count as u32,
+                source,
+            });
+            self.next_offset = frame.offset;
+            budget.records -= 1;
+            budget.bytes = budget.bytes.saturating_sub(bytes);
+        }
+        Ok(None)
+    }
+
+    #[cold]
+    fn out_of_sequence(&self, segment: &Segment, offset: u64) -> Error {
+        let detail = format!("a frame with offset {offset} where {} follows", self.frame_offset);
+        segment.corrupt(self.position, detail)
+    }
+
+    /// Moves to the segment that holds the next record, which exists. If that is the segment it is
+    /// in, there must be more to read in it.
+    #[cold]
+    fn enter(&mut self) -> Result<()> {
+        let Located { segment, next_base } = self.locate()?;
+        if let Some(current) = &self.segment
+            && current.base_offset() == segment.base_offset()
+        {
+            // The end of the log was loaded before this: a record below it was published.
+            let more = segment.frame_at(self.position, segment.committed()).is_ok();
+            return if more { Ok(()) } else { Err(self.missing(&segment, next_base)) };
+        }
+        let (position, frame_offset) = segment.floor_offset(self.next_offset);
+        (self.position, self.frame_offset) = (position, frame_offset);
+        self.frame = None;
+        self.segment = Some(segment);
+        Ok(())
+    }
+
+    fn locate(&self) -> Result<Located> {
+        let log = &self.log;
+        let Some((slot, next_base)) = log.slot_of(self.next_offset) else {
+            return Err(log.out_of_range(self.next_offset));
+        };
+        Ok(Located { segment: slot.segment(&log.storage, &log.dir)?, next_base })
+    }
+
+    #[cold]
+    fn missing(&self, segment: &Segment, next_base: Option<u64>) -> Error {
+        let behind = next_base.unwrap_or_else(|| self.log.end_offset());
+        let detail = format!(
+            "the segment ends before offset {}, records up to {behind} were written",
+            self.frame_offset
+        );
+        segment.corrupt(self.position, detail)
+    }
+}

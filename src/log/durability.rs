@@ -1,0 +1,161 @@
+//! Up to where a partition is on stable storage, and who waits for it: group commit.
+//!
+//! One thread at a time syncs, for everybody: it takes the end of the log as it is when it
+//! begins, so one sync serves all who had appended by then. Those who come while it runs wait for
+//! it and, if it did not cover them, the first of them runs the next one.
+//!
+//! The invariant it keeps: `synced` moves only after a sync that succeeded, and never after one
+//! that failed. The first failure of any kind poisons, for good: what Linux reports once it does
+//! not report again, and a second sync would return a success that means nothing. Since one
+//! thread at a time syncs, no other can take the success that should have been its failure.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Group commit for one partition.
+#[derive(Debug)]
+pub(crate) struct Durability {
+    /// The offset below which everything is on stable storage. Stored with Release by the thread
+    /// that synced, loaded with Acquire.
+    synced: AtomicU64,
+    /// Whether `cause` is set: what an appender looks at, under a lock of its own. Stored with
+    /// Release after the cause, loaded with Acquire.
+    poisoned: AtomicBool,
+    /// A leaf lock; held for a few instructions, never during a sync.
+    state: Mutex<State>,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    syncing: bool,
+    cause: Option<Arc<io::Error>>,
+}
+
+impl Durability {
+    /// Everything below `synced` is on stable storage.
+    pub(crate) fn new(synced: u64) -> Self {
+        Self {
+            synced: AtomicU64::new(synced),
+            poisoned: AtomicBool::new(false),
+            state: Mutex::default(),
+            done: Condvar::new(),
+        }
+    }
+
+    /// The offset below which everything is on stable storage.
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// What the first failed sync said, if one failed.
+    #[inline]
+    pub(crate) fn poison(&self) -> Option<Arc<io::Error>> {
+        if !self.poisoned.load(Ordering::Acquire) {
+            return None;
+        }
+        self.state.lock().cause.clone()
+    }
+
+    /// Waits until everything below `offset` is on stable storage, running `sync` if nobody else
+    /// is. `sync` returns the offset below which it made everything durable; it must be at least
+    /// `offset`.
+    pub(crate) fn wait(
+        &self,
+        offset: u64,
+        sync: impl Fn() -> io::Result<u64>,
+    ) -> Result<(), Arc<io::Error>> {
+        if self.synced() >= offset {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        loop {
+            if self.synced() >= offset {
+                return Ok(());
+            }
+            if let Some(cause) = &state.cause {
+                return Err(Arc::clone(cause));
+            }
+            if state.syncing {
+                self.done.wait(&mut state);
+                continue;
+            }
+            state.syncing = true;
+            drop(state);
+            let result = sync();
+            state = self.state.lock();
+            state.syncing = false;
+            match result {
+                Ok(end) => self.synced.store(end, Ordering::Release),
+                Err(error) => {
+                    state.cause = Some(Arc::new(error));
+                    self.poisoned.store(true, Ordering::Release);
+                }
+            }
+            self.done.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn after_a_failure_nothing_is_synced_again_and_all_are_told() {
+        let durability = Durability::new(0);
+        let calls = AtomicUsize::new(0);
+        let fail = || {
+            calls.fetch_add(1, Ordering::Relaxed);
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        };
+        for _ in 0..3 {
+            let error = durability.wait(5, fail).expect_err("failed");
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        }
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert_eq!(durability.synced(), 0);
+        assert!(durability.poison().is_some());
+    }
+
+    #[test]
+    fn what_was_durable_before_a_failure_stays_so() {
+        let durability = Durability::new(0);
+        durability.wait(5, || Ok(5)).expect("synced");
+        durability.wait(6, || Err(io::ErrorKind::Other.into())).expect_err("failed");
+        durability.wait(5, || panic!("not needed")).expect("below what is durable");
+    }
+
+    #[test]
+    fn who_waits_together_shares_syncs() {
+        let threads = if cfg!(miri) { 3 } else { 8 };
+        let rounds = if cfg!(miri) { 5 } else { 200 };
+        let durability = Durability::new(0);
+        let (end, calls) = (AtomicU64::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        let mine = end.fetch_add(1, Ordering::SeqCst) + 1;
+                        let sync = || {
+                            let target = end.load(Ordering::SeqCst);
+                            calls.fetch_add(1, Ordering::Relaxed);
+                            thread::yield_now();
+                            Ok(target)
+                        };
+                        durability.wait(mine, sync).expect("synced");
+                        assert!(durability.synced() >= mine);
+                    }
+                });
+            }
+        });
+        assert!(calls.load(Ordering::Relaxed) <= threads * rounds);
+        assert_eq!(durability.synced(), (threads * rounds) as u64);
+    }
+}

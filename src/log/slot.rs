@@ -1,0 +1,133 @@
+//! A segment's place in the log: there whether or not the segment is mapped at the moment.
+//!
+//! A segment that is being written, or that was sealed and waits to be synced, is held open. Once
+//! it is durable it is mapped only while somebody reads it, so what a log keeps open is bounded
+//! by what is written and read, not by what is stored.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::error::Result;
+use crate::segment::{Segment, Summary};
+use crate::storage::{Storage, StorageFile};
+
+/// One segment of a log.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    base_offset: u64,
+    /// Whether the directory entry is on stable storage. Stored by the thread that synced the
+    /// directory and loaded by the next one that syncs; the group commit puts them in order, so
+    /// Relaxed is enough.
+    entry_durable: AtomicBool,
+    /// A leaf lock, held for a few instructions and while a segment is mapped.
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// The mapping, while it is to be kept.
+    strong: Option<Arc<Segment>>,
+    /// The mapping, as long as somebody else keeps it.
+    weak: Weak<Segment>,
+    /// The file, while bytes in it may not be durable.
+    unsynced: Option<Arc<dyn StorageFile>>,
+    /// What the segment came to, once nothing will be appended to it any more and until it is
+    /// sealed.
+    rolled: Option<Summary>,
+}
+
+impl Slot {
+    /// A segment on disk whose bytes and entry are durable.
+    pub(crate) fn stored(base_offset: u64) -> Self {
+        let held = Held { strong: None, weak: Weak::new(), unsynced: None, rolled: None };
+        Self { base_offset, entry_durable: AtomicBool::new(true), held: Mutex::new(held) }
+    }
+
+    /// A segment on disk that will not be written again and may not be durable.
+    pub(crate) fn recovered(
+        base_offset: u64,
+        file: Arc<dyn StorageFile>,
+        summary: Summary,
+    ) -> Self {
+        let slot = Self::stored(base_offset);
+        slot.entry_durable.store(false, Ordering::Relaxed);
+        {
+            let mut held = slot.held.lock();
+            held.unsynced = Some(file);
+            held.rolled = Some(summary);
+        }
+        slot
+    }
+
+    /// A segment that is being written, in a new file.
+    pub(crate) fn live(segment: &Arc<Segment>, file: &Arc<dyn StorageFile>) -> Self {
+        let slot = Self::stored(segment.base_offset());
+        slot.entry_durable.store(false, Ordering::Relaxed);
+        slot.revive(segment, file);
+        slot
+    }
+
+    /// Says that nothing will be appended any more, and what the segment came to.
+    pub(crate) fn roll(&self, summary: Summary) {
+        self.held.lock().rolled = Some(summary);
+    }
+
+    /// What the segment came to, if it waits to be sealed.
+    pub(crate) fn rolled(&self) -> Option<Summary> {
+        self.held.lock().rolled
+    }
+
+    /// Goes on writing the segment.
+    pub(crate) fn revive(&self, segment: &Arc<Segment>, file: &Arc<dyn StorageFile>) {
+        let mut held = self.held.lock();
+        held.strong = Some(Arc::clone(segment));
+        held.unsynced = Some(Arc::clone(file));
+    }
+
+    pub(crate) fn base_offset(&self) -> u64 {
+        self.base_offset
+    }
+
+    /// The segment, mapped now if it is not.
+    pub(crate) fn segment(&self, storage: &Arc<dyn Storage>, dir: &Path) -> Result<Arc<Segment>> {
+        let mut held = self.held.lock();
+        if let Some(segment) = held.strong.clone().or_else(|| held.weak.upgrade()) {
+            return Ok(segment);
+        }
+        let segment = Arc::new(Segment::open(storage, dir, self.base_offset)?);
+        held.weak = Arc::downgrade(&segment);
+        Ok(segment)
+    }
+
+    /// The file, if bytes in it may not be durable.
+    pub(crate) fn unsynced(&self) -> Option<Arc<dyn StorageFile>> {
+        self.held.lock().unsynced.clone()
+    }
+
+    /// Whether the directory entry still has to be made durable.
+    pub(crate) fn needs_entry(&self) -> bool {
+        !self.entry_durable.load(Ordering::Relaxed)
+    }
+
+    /// Says that the directory was synced.
+    pub(crate) fn entry_synced(&self) {
+        self.entry_durable.store(true, Ordering::Relaxed);
+    }
+
+    /// Finishes a segment that is durable and will not be written again: cut, indexed, and mapped
+    /// from here on only while it is read.
+    pub(crate) fn seal(&self, segment: &Arc<Segment>, summary: &Summary) {
+        let file = self.held.lock().unsynced.clone();
+        if let Some(file) = file {
+            segment.finish(&*file, summary);
+        }
+        let mut held = self.held.lock();
+        held.weak = Arc::downgrade(segment);
+        held.strong = None;
+        held.unsynced = None;
+        held.rolled = None;
+    }
+}

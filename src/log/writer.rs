@@ -1,0 +1,323 @@
+//! The appending side of a log, worked with under the partition's append lock.
+//!
+//! An append has two steps: one that may fail and changes nothing that can be seen, and one that
+//! cannot fail. So a batch over several partitions can be prepared in all of them before it is
+//! written in any.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::recovery::Tail;
+use super::slot::Slot;
+use super::{Gate, Log, MAX_ROLLED, running_max};
+use crate::config::{TimestampType, TopicConfig};
+use crate::error::{Error, Result};
+use crate::record::Record;
+use crate::record_codec;
+use crate::segment::{Append, NewSegment, SEGMENT_HEADER_BYTES, SegmentWriter};
+use crate::storage::frame::{APPEND_TIME, HEADER_BYTES, MAX_RECORDS, stride};
+use crate::timestamp::Timestamp;
+
+/// The most one frame may take: positions in a segment are 32 bits wide.
+const MAX_FRAME_BYTES: usize = 1 << 30;
+
+/// Where a record, or the first one of a batch, was put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appended {
+    pub(crate) offset: u64,
+    pub(crate) timestamp: Timestamp,
+}
+
+/// Appends to a log.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    log: Arc<Log>,
+    config: Arc<TopicConfig>,
+    next_offset: u64,
+    /// The broker's time of the last append; with `AppendTime` no record gets an earlier one.
+    last_append: i64,
+    /// The largest timestamp of the whole log; right once `active` is open.
+    max_timestamp: i64,
+    active: Option<SegmentWriter>,
+    /// When the current segment is old enough to be rolled, in milliseconds.
+    roll_at: i64,
+    tail: Tail,
+    /// Whether a segment was rolled since [`take_rolled`](Self::take_rolled) was last asked.
+    rolled: bool,
+}
+
+impl LogWriter {
+    pub(super) fn new(log: Arc<Log>, config: Arc<TopicConfig>, tail: Tail) -> Self {
+        Self {
+            next_offset: log.end_offset(),
+            log,
+            config,
+            last_append: Timestamp::MIN.as_millis(),
+            max_timestamp: -1,
+            active: None,
+            roll_at: i64::MAX,
+            tail,
+            rolled: false,
+        }
+    }
+
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Uses other settings from the next append on.
+    pub(crate) fn set_config(&mut self, config: Arc<TopicConfig>) {
+        if let Some(active) = &mut self.active {
+            active.set_index_interval(config.index_interval_bytes);
+        }
+        self.config = config;
+        self.set_roll_time();
+    }
+
+    /// Appends one record.
+    #[inline]
+    pub(crate) fn append(&mut self, record: &Record<'_>, now: Timestamp) -> Result<Appended> {
+        let (timestamp, attributes) = self.stamp(record, now);
+        let body_bytes = record_codec::encoded_bytes(record, 0);
+        if (HEADER_BYTES + body_bytes) as u64 > self.config.max_record_bytes {
+            return Err(
+                self.too_large((HEADER_BYTES + body_bytes) as u64, self.config.max_record_bytes)
+            );
+        }
+        self.prepare(body_bytes, now)?;
+        let append = Append {
+            offset: self.next_offset,
+            count: 1,
+            timestamp,
+            newest: timestamp,
+            attributes,
+            body_bytes,
+            now: now.as_millis(),
+        };
+        self.commit(&append, |stage| record_codec::encode(record, 0, stage));
+        Ok(Appended { offset: append.offset, timestamp: Timestamp::from_millis(timestamp) })
+    }
+
+    /// Measures a batch for this partition and makes room for it.
+    pub(crate) fn prepare_batch(
+        &mut self,
+        records: &[&Record<'_>],
+        now: Timestamp,
+    ) -> Result<Append> {
+        let topic = || self.log.name().topic.to_string();
+        let Some(first) = records.first() else {
+            unreachable!("a partition gets a batch only if it gets a record");
+        };
+        if records.len() > MAX_RECORDS {
+            return Err(Error::TooManyRecords {
+                topic: topic(),
+                count: records.len(),
+                max: MAX_RECORDS,
+            });
+        }
+        let (timestamp, attributes) = self.stamp(first, now);
+        let (mut newest, mut body_bytes) = (timestamp, 0);
+        for record in records {
+            let (own, _) = self.stamp(record, now);
+            let bytes = record_codec::encoded_bytes(record, own - timestamp);
+            if (HEADER_BYTES + bytes) as u64 > self.config.max_record_bytes {
+                return Err(
+                    self.too_large((HEADER_BYTES + bytes) as u64, self.config.max_record_bytes)
+                );
+            }
+            body_bytes += bytes;
+            newest = newest.max(own);
+        }
+        if HEADER_BYTES + body_bytes > MAX_FRAME_BYTES {
+            return Err(self.too_large((HEADER_BYTES + body_bytes) as u64, MAX_FRAME_BYTES as u64));
+        }
+        self.prepare(body_bytes, now)?;
+        Ok(Append {
+            offset: self.next_offset,
+            count: u32::try_from(records.len()).expect("MAX_RECORDS is below 2^32"),
+            timestamp,
+            newest,
+            attributes,
+            body_bytes,
+            now: now.as_millis(),
+        })
+    }
+
+    /// Appends what [`prepare_batch`](Self::prepare_batch) has measured.
+    pub(crate) fn commit_batch(
+        &mut self,
+        append: &Append,
+        records: &[&Record<'_>],
+        now: Timestamp,
+    ) {
+        self.commit(append, |stage| {
+            for record in records {
+                let own = append.timestamp_of(record, now).as_millis();
+                record_codec::encode(record, own - append.timestamp, stage);
+            }
+        });
+    }
+
+    /// The record's timestamp in milliseconds, and the attributes that go with it.
+    #[inline]
+    fn stamp(&self, record: &Record<'_>, now: Timestamp) -> (i64, u16) {
+        match self.config.timestamp_type {
+            TimestampType::CreateTime => (record.timestamp.unwrap_or(now).as_millis(), 0),
+            TimestampType::AppendTime => (now.as_millis().max(self.last_append), APPEND_TIME),
+        }
+    }
+
+    #[cold]
+    fn too_large(&self, bytes: u64, max_bytes: u64) -> Error {
+        Error::RecordTooLarge { topic: self.log.name().topic.to_string(), bytes, max_bytes }
+    }
+
+    /// Makes sure that a frame can be appended, rolling or growing if need be. Changes nothing
+    /// that a reader could see, and on failure nothing at all.
+    #[inline]
+    fn prepare(&mut self, body_bytes: usize, now: Timestamp) -> Result<()> {
+        self.log.check_gate()?;
+        self.log.check_poison()?;
+        let stride = stride(HEADER_BYTES + body_bytes);
+        if let Some(active) = &mut self.active
+            && active.has_room(stride, self.next_offset)
+            && now.as_millis() < self.roll_at
+        {
+            return active.reserve(stride);
+        }
+        self.next_segment(stride, now)
+    }
+
+    #[inline]
+    fn commit(&mut self, append: &Append, fill: impl FnOnce(&mut crate::storage::Stage<'_>)) {
+        let active = self.active.as_mut().expect("prepare() opened a segment");
+        active.append(append, fill);
+        self.next_offset += u64::from(append.count);
+        self.last_append = self.last_append.max(append.now);
+        self.max_timestamp = self.max_timestamp.max(append.newest);
+        self.log.end_offset.store(self.next_offset, Ordering::Release);
+    }
+
+    /// Opens the segment the next frame of `stride` bytes goes to.
+    #[cold]
+    fn next_segment(&mut self, stride: usize, now: Timestamp) -> Result<()> {
+        if self.active.is_none() {
+            self.resume(now)?;
+            if let Some(active) = &mut self.active
+                && active.has_room(stride, self.next_offset)
+                && now.as_millis() < self.roll_at
+            {
+                return active.reserve(stride);
+            }
+        }
+        self.roll(stride, now)
+    }
+
+    /// Goes on where an earlier broker closed, if it closed cleanly.
+    fn resume(&mut self, now: Timestamp) -> Result<()> {
+        let log = &self.log;
+        let last = match &self.tail {
+            Tail::Empty => return Ok(()),
+            Tail::Sealed(last) => {
+                let Some((slot, _)) = log.slot_of(last.base_offset) else { return Ok(()) };
+                let segment = slot.segment(&log.storage, &log.dir)?;
+                self.max_timestamp = running_max(segment.header(), last.max_timestamp);
+                return Ok(());
+            }
+            Tail::Clean(last) => *last,
+        };
+        let Some((slot, _)) = log.slot_of(last.base_offset) else { return Ok(()) };
+        let summary = crate::segment::Summary {
+            log_bytes: last.position,
+            next_offset: last.next_offset,
+            max_timestamp: last.max_timestamp,
+            last_append: now.as_millis(),
+        };
+        let interval = self.config.index_interval_bytes;
+        let capacity = self.capacity(0);
+        let (storage, dir) = (&log.storage, &log.dir);
+        let active =
+            SegmentWriter::reopen(storage, dir, last.base_offset, capacity, &summary, interval)?;
+        self.max_timestamp = running_max(active.segment().header(), last.max_timestamp);
+        slot.revive(active.segment(), active.file());
+        self.active = Some(active);
+        self.set_roll_time();
+        Ok(())
+    }
+
+    /// Works out when the current segment is old enough to be rolled.
+    fn set_roll_time(&mut self) {
+        let created = self.active.as_ref().map(|active| active.segment().header().created);
+        let age =
+            self.config.segment_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        self.roll_at = match (created, age) {
+            (Some(created), Some(age)) => created.saturating_add(age),
+            _ => i64::MAX,
+        };
+    }
+
+    /// Begins a new segment. On failure the current one stays as it is.
+    fn roll(&mut self, stride: usize, now: Timestamp) -> Result<()> {
+        let log = &self.log;
+        let new = NewSegment {
+            base_offset: self.next_offset,
+            capacity: self.capacity(stride),
+            first_frame: stride,
+            created: now.as_millis(),
+            max_timestamp_before: self.max_timestamp,
+            topic_id: log.name().topic_id,
+            index_interval: self.config.index_interval_bytes,
+        };
+        let active = SegmentWriter::create(&log.storage, &log.dir, &new)?;
+        let slot = Arc::new(Slot::live(active.segment(), active.file()));
+        let full = self.active.replace(active);
+        let mut slots = log.slots.write();
+        if let Some(full) = full
+            && let Some(slot) = slots.get(&full.segment().base_offset())
+        {
+            slot.roll(full.summary());
+            self.rolled = true;
+        }
+        slots.insert(self.next_offset, slot);
+        drop(slots);
+        self.set_roll_time();
+        let log = &self.log;
+        log::debug!("{}: new segment {}", log.name(), self.next_offset);
+        Ok(())
+    }
+
+    fn capacity(&self, stride: usize) -> usize {
+        let configured = usize::try_from(self.config.segment_bytes).unwrap_or(usize::MAX);
+        configured.max(SEGMENT_HEADER_BYTES + stride)
+    }
+
+    /// Whether there is a segment to be sealed, and whether so many that the caller should do it.
+    #[inline]
+    pub(crate) fn take_rolled(&mut self) -> Option<Sealing> {
+        if !std::mem::take(&mut self.rolled) {
+            return None;
+        }
+        Some(if self.log.rolled_count() > MAX_ROLLED {
+            Sealing::Caller
+        } else {
+            Sealing::Background
+        })
+    }
+
+    /// Takes no more appends.
+    pub(crate) fn shut(&mut self, gate: Gate) {
+        self.log.shut(gate);
+        let Some(active) = self.active.take() else { return };
+        if let Some((slot, _)) = self.log.slot_of(active.segment().base_offset()) {
+            slot.roll(active.summary());
+        }
+    }
+}
+
+/// Who is to seal rolled segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sealing {
+    Background,
+    /// The disk is far behind: who appends waits for it.
+    Caller,
+}

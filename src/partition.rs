@@ -1,0 +1,128 @@
+//! A partition: one log, the lock under which it is appended to, and those who wait for records.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::background::Background;
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::log::{Appended, Gate, Log, LogWriter, Sealing};
+use crate::record::Record;
+use crate::waker::Waker;
+
+/// One partition of a topic.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    log: Arc<Log>,
+    /// The append lock: whoever holds it is the only one to store into the log. Whoever needs
+    /// several takes them by rising partition number. No user code runs under it.
+    appender: Mutex<Appender>,
+    background: Arc<dyn Background>,
+}
+
+/// What the append lock guards.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    pub(crate) writer: LogWriter,
+    /// Readers that found nothing to read, to be rung once.
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    waker: Arc<Waker>,
+    token: usize,
+}
+
+impl Partition {
+    pub(crate) fn new(writer: LogWriter, background: Arc<dyn Background>) -> Self {
+        let log = Arc::clone(writer.log());
+        Self { log, appender: Mutex::new(Appender { writer, waiting: Vec::new() }), background }
+    }
+
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Appends one record and lets readers see it.
+    #[inline]
+    pub(crate) fn append(&self, record: &Record<'_>, clock: &Clock) -> Result<Appended> {
+        let mut locked = self.appender.lock();
+        let appended = locked.writer.append(record, clock.now())?;
+        self.release(locked);
+        Ok(appended)
+    }
+
+    /// The append lock.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Appender> {
+        self.appender.lock()
+    }
+
+    /// Gives the append lock back after an append, and then does what the append called for:
+    /// waking readers, sealing a segment that is full.
+    #[inline]
+    pub(crate) fn release(&self, mut appender: MutexGuard<'_, Appender>) {
+        let sealing = appender.writer.take_rolled();
+        if appender.waiting.is_empty() && sealing.is_none() {
+            return;
+        }
+        let waiting = std::mem::take(&mut appender.waiting);
+        drop(appender);
+        self.follow_up(waiting, sealing);
+    }
+
+    #[cold]
+    fn follow_up(&self, waiting: Vec<Waiting>, sealing: Option<Sealing>) {
+        for Waiting { waker, token } in waiting {
+            waker.ring(token);
+        }
+        match sealing {
+            Some(Sealing::Background) => self.seal_later(),
+            Some(Sealing::Caller) => seal(&self.log),
+            None => {}
+        }
+    }
+
+    /// Has rolled segments sealed in the background.
+    pub(crate) fn seal_later(&self) {
+        let log = Arc::clone(&self.log);
+        self.background.submit(Box::new(move || seal(&log)));
+    }
+
+    /// Asks to be rung with `token` by the next append, or returns `false` if there is something to
+    /// read at `offset` already: a record, or the news that the partition was closed.
+    pub(crate) fn register(&self, waker: &Arc<Waker>, token: usize, offset: u64) -> bool {
+        let mut appender = self.appender.lock();
+        if self.log.end_offset() > offset || self.log.check_gate().is_err() {
+            return false;
+        }
+        appender.waiting.push(Waiting { waker: Arc::clone(waker), token });
+        true
+    }
+
+    /// Takes registrations of `waker` back.
+    pub(crate) fn unregister(&self, waker: &Arc<Waker>) {
+        self.appender.lock().waiting.retain(|waiting| !Arc::ptr_eq(&waiting.waker, waker));
+    }
+
+    /// Takes no more records, and tells everybody who waits.
+    pub(crate) fn shut(&self, gate: Gate) {
+        self.shut_locked(self.appender.lock(), gate);
+    }
+
+    /// As [`shut`](Self::shut), by one who holds the append lock.
+    pub(crate) fn shut_locked(&self, mut appender: MutexGuard<'_, Appender>, gate: Gate) {
+        appender.writer.shut(gate);
+        let waiting = std::mem::take(&mut appender.waiting);
+        drop(appender);
+        self.follow_up(waiting, None);
+    }
+}
+
+/// Seals what can be sealed. A failure is met again by whoever waits for a sync.
+fn seal(log: &Log) {
+    if let Err(error) = log.seal_rolled() {
+        log::error!("sealing segments of {}: {error}", log.name());
+    }
+}

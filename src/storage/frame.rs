@@ -1,0 +1,271 @@
+//! The frame: one append, of one record or many, under one checksum. All of it is there or none.
+//!
+//! | position | size | field |
+//! |---|---|---|
+//! | 0 | 4 | length of the frame in bytes, from here to the end of the body; stored last; 0 where no frame follows |
+//! | 4 | 4 | CRC-32 of everything behind this field, see below |
+//! | 8 | 4 | offset of the first record, counted from the segment's base offset |
+//! | 12 | 3 | number of records |
+//! | 15 | 1 | length of this header, 26 in this version |
+//! | 16 | 8 | timestamp of the first record, milliseconds since the Unix epoch |
+//! | 24 | 2 | attributes |
+//! | 26 | | body: the records |
+//!
+//! Numbers are little-endian. Frames start at multiples of 4, so that the length is one aligned
+//! word; up to 3 zero bytes of padding, covered by no checksum and holding nothing, lie between.
+//!
+//! The checksum starts from the segment's seed and the length instead of from 0. The seed is made
+//! of the segment's base offset and of a number drawn when it was created, so a frame is valid
+//! only in the file it was written to: bytes of an earlier life of a disk block, or of another
+//! segment, are never taken for records. A region of zeros is not a valid frame.
+//!
+//! Attributes: bits 0–2 compression (0 none), bit 3 the timestamps are append times, bit 4
+//! transactional, bit 5 control records, bit 6 a producer id and sequence follow the header, bit 7
+//! a delivery time follows the header. Bits 8–15 are reserved. This version writes bit 3 only and
+//! refuses to read a frame with any other bit set.
+
+use super::{RegionWriter, Stage};
+
+const LENGTH: usize = 0;
+const CRC: usize = LENGTH + 4;
+const OFFSET_DELTA: usize = CRC + 4;
+const COUNT: usize = OFFSET_DELTA + 4;
+const HEADER_LENGTH: usize = COUNT + 3;
+const TIMESTAMP: usize = HEADER_LENGTH + 1;
+const ATTRIBUTES: usize = TIMESTAMP + 8;
+/// The bytes before a frame's body.
+pub(crate) const HEADER_BYTES: usize = ATTRIBUTES + 2;
+/// The most records one frame can count.
+pub(crate) const MAX_RECORDS: usize = (1 << 24) - 1;
+/// The timestamps are the broker's times of append.
+pub(crate) const APPEND_TIME: u16 = 1 << 3;
+
+/// What a frame says about its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    /// Offset of the first record, less the segment's base offset.
+    pub(crate) offset_delta: u32,
+    /// Number of records, at least 1.
+    pub(crate) count: u32,
+    /// Timestamp of the first record, in milliseconds.
+    pub(crate) timestamp: i64,
+    pub(crate) attributes: u16,
+}
+
+/// A frame whose checksum was found right.
+#[derive(Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) header: FrameHeader,
+    /// The records.
+    pub(crate) body: &'a [u8],
+    /// Bytes from this frame's start to where the next one may start.
+    pub(crate) stride: usize,
+}
+
+/// Why there is no frame at a position.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoFrame {
+    /// The length is 0, or no bytes are left: nothing was written here.
+    End,
+    /// Something was written here and is not a frame.
+    Invalid(String),
+}
+
+/// The distance from a frame of `length` bytes to the next one.
+#[inline]
+pub(crate) const fn stride(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+/// Writes one frame of `body_bytes` at the writer's `position`: header, body by `fill`, checksum,
+/// and last the length. The caller publishes it. `None` if there is no room; nothing is written.
+#[inline]
+pub(crate) fn write(
+    writer: &mut RegionWriter,
+    position: usize,
+    seed: u32,
+    header: &FrameHeader,
+    body_bytes: usize,
+    fill: impl FnOnce(&mut Stage<'_>),
+) -> Option<usize> {
+    let length = HEADER_BYTES + body_bytes;
+    let word = u32::try_from(length).ok()?;
+    let mut stage = writer.stage(position, stride(length))?;
+    stage.put(&encode_header(header));
+    fill(&mut stage);
+    assert!(stage.filled() == length, "the body has the length it was measured to have");
+    let crc = checksum(seed, word, stage.bytes(OFFSET_DELTA));
+    stage.put_at(CRC, &crc.to_le_bytes());
+    writer.store_word(position, word);
+    Some(position + stride(length))
+}
+
+/// The header with length and checksum still 0.
+#[inline]
+fn encode_header(header: &FrameHeader) -> [u8; HEADER_BYTES] {
+    debug_assert!(header.count >= 1 && header.count as usize <= MAX_RECORDS);
+    let mut bytes = [0; HEADER_BYTES];
+    let count = header.count | (HEADER_BYTES as u32) << 24;
+    put(&mut bytes, OFFSET_DELTA, header.offset_delta.to_le_bytes());
+    put(&mut bytes, COUNT, count.to_le_bytes());
+    put(&mut bytes, TIMESTAMP, header.timestamp.to_le_bytes());
+    put(&mut bytes, ATTRIBUTES, header.attributes.to_le_bytes());
+    bytes
+}
+
+#[inline]
+fn put<const N: usize>(bytes: &mut [u8; HEADER_BYTES], at: usize, field: [u8; N]) {
+    if let Some(slot) = bytes.get_mut(at..at + N) {
+        slot.copy_from_slice(&field);
+    }
+}
+
+#[inline]
+fn field<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    let mut field = [0; N];
+    if let Some(slot) = bytes.get(at..at + N) {
+        field.copy_from_slice(slot);
+    }
+    field
+}
+
+#[inline]
+fn checksum(seed: u32, length: u32, covered: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed ^ length);
+    hasher.update(covered);
+    hasher.finalize()
+}
+
+/// Reads the frame at the start of `bytes`, which reach to the end of what may be read.
+#[inline]
+pub(crate) fn read(bytes: &[u8], seed: u32) -> Result<Frame<'_>, NoFrame> {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return Err(no_header(bytes));
+    };
+    let word = u32::from_le_bytes(field(header, LENGTH));
+    let length = word as usize;
+    if length == 0 {
+        return Err(NoFrame::End);
+    }
+    let Some(covered) = bytes.get(OFFSET_DELTA..length) else {
+        return Err(invalid(format!("a frame of {length} bytes, {} are left", bytes.len())));
+    };
+    let Some(body) = bytes.get(HEADER_BYTES..length) else {
+        return Err(invalid(format!("a frame of {length} bytes is shorter than its header")));
+    };
+    let (expected, found) = (u32::from_le_bytes(field(header, CRC)), checksum(seed, word, covered));
+    if expected != found {
+        return Err(invalid(format!("checksum {found:08x}, the frame says {expected:08x}")));
+    }
+    let count = u32::from_le_bytes(field(header, COUNT));
+    let decoded = FrameHeader {
+        offset_delta: u32::from_le_bytes(field(header, OFFSET_DELTA)),
+        count: count & 0x00ff_ffff,
+        timestamp: i64::from_le_bytes(field(header, TIMESTAMP)),
+        attributes: u16::from_le_bytes(field(header, ATTRIBUTES)),
+    };
+    if count >> 24 != HEADER_BYTES as u32
+        || decoded.attributes & !APPEND_TIME != 0
+        || decoded.count == 0
+    {
+        return Err(invalid(format!("a frame of a later version ({decoded:?})")));
+    }
+    Ok(Frame { header: decoded, body, stride: stride(length) })
+}
+
+#[cold]
+fn no_header(bytes: &[u8]) -> NoFrame {
+    if bytes.iter().all(|byte| *byte == 0) {
+        NoFrame::End
+    } else {
+        invalid(format!("{} bytes are left, too few for a frame", bytes.len()))
+    }
+}
+
+#[cold]
+fn invalid(what: String) -> NoFrame {
+    NoFrame::Invalid(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: u32 = 0x1234_5678;
+    const HEADER: FrameHeader = FrameHeader {
+        offset_delta: 7,
+        count: 2,
+        timestamp: 1_700_000_000_000,
+        attributes: APPEND_TIME,
+    };
+
+    fn frame_of(body: &[u8]) -> Vec<u8> {
+        let mut writer = RegionWriter::on_heap(256, b"").expect("heap");
+        let end = write(&mut writer, 0, SEED, &HEADER, body.len(), |stage| stage.put(body))
+            .expect("room");
+        writer.publish(end);
+        writer.region().read(0..end).expect("published").to_vec()
+    }
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written() {
+        for length in 0..10 {
+            let bytes = frame_of(&vec![9; length]);
+            let frame = read(&bytes, SEED).expect("a frame");
+            assert_eq!((frame.header, frame.body), (HEADER, &vec![9; length][..]));
+            assert_eq!(frame.stride, bytes.len());
+        }
+    }
+
+    #[test]
+    fn the_layout_is_the_one_in_the_table() {
+        let bytes = frame_of(b"xyz");
+        assert_eq!(bytes.len(), 32);
+        assert_eq!(bytes[..4], 29_u32.to_le_bytes());
+        assert_eq!(bytes[4..8], checksum(SEED, 29, &bytes[8..29]).to_le_bytes());
+        assert_eq!(bytes[8..12], 7_u32.to_le_bytes());
+        assert_eq!(bytes[12..16], [2, 0, 0, 26]);
+        assert_eq!(bytes[16..24], 1_700_000_000_000_i64.to_le_bytes());
+        assert_eq!(bytes[24..26], [8, 0]);
+        assert_eq!(&bytes[26..], b"xyz\0\0\0");
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_found() {
+        let bytes = frame_of(b"some body");
+        let length = HEADER_BYTES + 9;
+        for position in 0..length {
+            assert!(read(&bytes[..position], SEED).is_err(), "cut at {position}");
+            for bit in 0..8 {
+                let mut bytes = bytes.clone();
+                bytes[position] ^= 1 << bit;
+                assert!(read(&bytes, SEED).is_err(), "bit {bit} of byte {position}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_segment_is_not_valid_here() {
+        assert!(matches!(read(&frame_of(b"abc"), SEED + 1), Err(NoFrame::Invalid(_))));
+    }
+
+    #[test]
+    fn zeros_and_nothing_are_the_end_and_not_a_frame() {
+        for length in 0..100 {
+            assert_eq!(read(&vec![0; length], 0).err(), Some(NoFrame::End), "{length} zeros");
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_file_allocates_and_reads_nothing() {
+        let mut bytes = frame_of(b"abc");
+        bytes[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(matches!(read(&bytes, SEED), Err(NoFrame::Invalid(_))));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_written() {
+        let mut writer = RegionWriter::on_heap(32, b"").expect("heap");
+        assert!(write(&mut writer, 0, SEED, &HEADER, 7, |_| panic!("not filled")).is_none());
+    }
+}

@@ -1,0 +1,263 @@
+//! A topic: its settings and its partitions, and the directory both are kept in.
+//!
+//! A topic's directory appears and disappears whole: it is made under another name and renamed,
+//! and renamed before it is taken apart. What a crash leaves under such a name is removed at the
+//! next open.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+
+use crate::background::Background;
+use crate::config::TopicConfig;
+use crate::error::{Error, Result};
+use crate::growing_list::GrowingList;
+use crate::log::{Gate, Log, PartitionName, Recovery};
+use crate::partition::Partition;
+use crate::storage::checked_file::{self, Kind};
+use crate::storage::{Storage, remove_tree};
+
+const METADATA_FILE: &str = "topic";
+const KIND: Kind = Kind { magic: *b"FOREBAYM", version: 1 };
+/// Begins the name of a directory that is being made or taken apart; no topic's name does.
+const UNFINISHED: char = '~';
+
+/// What the metadata file of a topic holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Metadata {
+    /// Tells this topic from an earlier one of the same name.
+    id: u64,
+    config: TopicConfig,
+}
+
+/// What a topic needs of the broker it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) background: Arc<dyn Background>,
+}
+
+/// A topic that is open.
+#[derive(Debug)]
+pub(crate) struct TopicState {
+    name: Arc<str>,
+    id: u64,
+    dir: PathBuf,
+    around: Surroundings,
+    partitions: GrowingList<Arc<Partition>>,
+    config: RwLock<Arc<TopicConfig>>,
+    /// Held while settings or partitions are changed. Comes before the append locks.
+    changing: Mutex<()>,
+}
+
+impl TopicState {
+    /// Makes a topic in `topics`, durably, and opens it.
+    pub(crate) fn create(
+        around: &Surroundings,
+        topics: &Path,
+        name: &str,
+        config: &TopicConfig,
+    ) -> Result<Self> {
+        config.validate()?;
+        let storage = &*around.storage;
+        let dir = topics.join(name);
+        let making = topics.join(format!("{UNFINISHED}new"));
+        let io_error = |error| Error::space("creating topic directory", &dir, 0, error);
+        remove_leftover(storage, &making).map_err(io_error)?;
+        storage.create_dir(&making).map_err(io_error)?;
+        let give_up = || {
+            if let Err(error) = remove_leftover(storage, &making) {
+                log::warn!("removing {}: {error}", making.display());
+            }
+        };
+        let fill = || {
+            for partition in 0..config.partitions {
+                storage.create_dir(&making.join(partition.to_string())).map_err(io_error)?;
+            }
+            let metadata = Metadata { id: storage.random(), config: config.clone() };
+            // Syncs the directory too, with the partitions in it.
+            checked_file::replace(storage, &making.join(METADATA_FILE), KIND, &metadata)?;
+            storage.rename(&making, &dir).map_err(io_error)
+        };
+        fill().inspect_err(|_| give_up())?;
+        storage.sync_dir(topics).map_err(io_error).inspect_err(|_| {
+            if storage.rename(&dir, &making).is_ok() {
+                give_up();
+            }
+        })?;
+        Ok(Self::open(around, topics, name)?.0)
+    }
+
+    /// Opens a topic that exists, and says what recovery its partitions needed.
+    pub(crate) fn open(
+        around: &Surroundings,
+        topics: &Path,
+        name: &str,
+    ) -> Result<(Self, Vec<(u32, Recovery)>)> {
+        let dir = topics.join(name);
+        let path = dir.join(METADATA_FILE);
+        let metadata: Metadata = checked_file::read(&*around.storage, &path, KIND)?
+            .ok_or_else(|| Error::corrupt(&path, 0, "the topic's metadata file is missing"))?;
+        metadata.config.validate()?;
+        let partitions = metadata.config.partitions;
+        let topic = Self {
+            name: name.into(),
+            id: metadata.id,
+            dir,
+            around: around.clone(),
+            partitions: GrowingList::new(),
+            config: RwLock::new(Arc::new(metadata.config)),
+            changing: Mutex::new(()),
+        };
+        let mut recoveries = Vec::new();
+        for number in 0..partitions {
+            if let Some(recovery) = topic.open_partition(number)? {
+                recoveries.push((number, recovery));
+            }
+        }
+        Ok((topic, recoveries))
+    }
+
+    fn open_partition(&self, number: u32) -> Result<Option<Recovery>> {
+        let name =
+            PartitionName { topic: Arc::clone(&self.name), topic_id: self.id, partition: number };
+        let dir = self.dir.join(number.to_string());
+        let (writer, recovery) = Log::open(&self.around.storage, &dir, name, self.config())?;
+        let partition = Partition::new(writer, Arc::clone(&self.around.background));
+        if recovery.is_some() {
+            partition.seal_later();
+        }
+        self.partitions.push(Arc::new(partition));
+        Ok(recovery)
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.read())
+    }
+
+    #[inline]
+    pub(crate) fn partition_count(&self) -> u32 {
+        self.partitions.len()
+    }
+
+    #[inline]
+    pub(crate) fn partition(&self, number: u32) -> Result<&Arc<Partition>> {
+        match self.partitions.get(number) {
+            Some(partition) => Ok(partition),
+            None => Err(self.unknown_partition(number)),
+        }
+    }
+
+    #[cold]
+    fn unknown_partition(&self, partition: u32) -> Error {
+        Error::UnknownPartition {
+            topic: self.name.to_string(),
+            partition,
+            partitions: self.partition_count(),
+        }
+    }
+
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.partitions.iter()
+    }
+
+    /// Changes the settings, durably, from the next append on.
+    pub(crate) fn alter(&self, config: &TopicConfig) -> Result<()> {
+        config.validate()?;
+        let _changing = self.changing.lock();
+        if config.partitions != self.partition_count() {
+            let reason = format!(
+                "the topic has {} partitions, not {}; their number is changed by create_partitions",
+                self.partition_count(),
+                config.partitions
+            );
+            return Err(Error::config("partitions", reason));
+        }
+        self.put_config(config.clone())
+    }
+
+    /// Adds partitions until there are `total`.
+    pub(crate) fn grow(&self, total: u32) -> Result<()> {
+        let _changing = self.changing.lock();
+        let present = self.partition_count();
+        let config = TopicConfig { partitions: total, ..(*self.config()).clone() };
+        config.validate()?;
+        if total < present {
+            let reason =
+                format!("the topic has {present} partitions and cannot be shrunk to {total}");
+            return Err(Error::config("partitions", reason));
+        }
+        for number in present..total {
+            let dir = self.dir.join(number.to_string());
+            // An earlier attempt may have got this far.
+            if let Err(error) = self.around.storage.create_dir(&dir)
+                && error.kind() != io::ErrorKind::AlreadyExists
+            {
+                return Err(Error::space("creating partition directory", &dir, 0, error));
+            }
+        }
+        self.put_config(config)?;
+        for number in present..total {
+            self.open_partition(number)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the metadata file, and then tells everybody. Called under `changing`.
+    fn put_config(&self, config: TopicConfig) -> Result<()> {
+        let metadata = Metadata { id: self.id, config };
+        checked_file::replace(
+            &*self.around.storage,
+            &self.dir.join(METADATA_FILE),
+            KIND,
+            &metadata,
+        )?;
+        let config = Arc::new(metadata.config);
+        *self.config.write() = Arc::clone(&config);
+        for partition in self.partitions() {
+            partition.lock().writer.set_config(Arc::clone(&config));
+        }
+        Ok(())
+    }
+
+    /// Takes the topic out of `topics`, durably. From then on every use of it is an error; what
+    /// readers hold stays readable.
+    pub(crate) fn delete(&self, topics: &Path) -> Result<()> {
+        let _changing = self.changing.lock();
+        let storage = &*self.around.storage;
+        let doomed = topics.join(format!("{UNFINISHED}del-{:016x}", storage.random()));
+        // Nobody appends while the directory changes its name, so nobody meets a missing file.
+        let locked: Vec<_> =
+            self.partitions().map(|partition| (partition, partition.lock())).collect();
+        storage
+            .rename(&self.dir, &doomed)
+            .and_then(|()| storage.sync_dir(topics))
+            .map_err(|error| Error::io("deleting topic directory", &self.dir, error))?;
+        for (partition, appender) in locked {
+            partition.shut_locked(appender, Gate::Deleted);
+        }
+        if let Err(error) = remove_tree(storage, &doomed) {
+            log::warn!("removing {}: {error}; the next open removes it", doomed.display());
+        }
+        Ok(())
+    }
+}
+
+/// Whether `name` is what an interrupted creation or deletion left.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.starts_with(UNFINISHED)
+}
+
+fn remove_leftover(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    match remove_tree(storage, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
