@@ -67,11 +67,6 @@
     clippy::needless_pass_by_value,
     reason = "a record or a configuration is made for the one call it is given to"
 )]
-#![expect(
-    clippy::module_name_repetitions,
-    reason = "TopicConfig, PartitionName and the like are the field's own words"
-)]
-
 mod background;
 mod batch;
 mod broker;

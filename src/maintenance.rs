@@ -1,36 +1,75 @@
-//! The thread that does what appends leave behind: syncing and sealing full segments.
+//! The threads that do what appends leave behind: one touches pages ahead of the appenders, one
+//! syncs and seals full segments and may wait for the disk.
 //!
-//! One a broker. It ends when the broker closes, after what was already handed to it.
+//! Two a broker. They end when the broker closes, after what was already handed to them.
 
+use std::path::Path;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
-use crate::background::{Background, Job};
+use crate::background::{Background, Job, Urgency};
 use crate::error::{Error, Result};
 
-/// A queue of jobs and the thread that does them.
+/// Queues of jobs and the threads that do them.
 #[derive(Debug)]
 pub(crate) struct Maintenance {
-    running: Mutex<Option<Running>>,
-}
-
-#[derive(Debug)]
-struct Running {
-    jobs: Sender<Job>,
-    thread: JoinHandle<()>,
+    at_once: Worker,
+    later: Worker,
 }
 
 impl Maintenance {
-    /// Starts the thread.
-    pub(crate) fn start(dir: &std::path::Path) -> Result<Self> {
+    /// Starts the threads.
+    pub(crate) fn start(dir: &Path) -> Result<Self> {
+        let start = |name| {
+            Worker::start(name)
+                .map_err(|error| Error::io("starting a maintenance thread of", dir, error))
+        };
+        Ok(Self { at_once: start("forebay-prepare")?, later: start("forebay-seal")? })
+    }
+}
+
+impl Background for Maintenance {
+    fn submit(&self, urgency: Urgency, job: Job) {
+        match urgency {
+            Urgency::AtOnce => self.at_once.submit(job),
+            Urgency::Later => self.later.submit(job),
+        }
+    }
+
+    fn stop(&self) {
+        self.at_once.stop();
+        self.later.stop();
+    }
+}
+
+/// A queue of jobs and the thread that does them; `None` once it has ended.
+#[derive(Debug)]
+struct Worker(Mutex<Option<(Sender<Job>, JoinHandle<()>)>>);
+
+impl Worker {
+    fn start(name: &str) -> std::io::Result<Self> {
         let (jobs, queue) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new()
-            .name("forebay-maintenance".to_owned())
-            .spawn(move || work(&queue))
-            .map_err(|error| Error::io("starting the maintenance thread of", dir, error))?;
-        Ok(Self { running: Mutex::new(Some(Running { jobs, thread })) })
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&queue))?;
+        Ok(Self(Mutex::new(Some((jobs, thread)))))
+    }
+
+    fn submit(&self, job: Job) {
+        if let Some((jobs, _)) = &*self.0.lock() {
+            // It fails only if the thread is gone, and then close() does what is left.
+            drop(jobs.send(job));
+        }
+    }
+
+    fn stop(&self) {
+        let running = self.0.lock().take();
+        if let Some((jobs, thread)) = running {
+            drop(jobs);
+            // The result is that of a thread that catches every panic.
+            drop(thread.join());
+        }
     }
 }
 
@@ -39,24 +78,6 @@ fn work(queue: &Receiver<Job>) {
         // A job reports its own failures; one that panics must not take the others with it.
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
             log::error!("a maintenance job panicked");
-        }
-    }
-}
-
-impl Background for Maintenance {
-    fn submit(&self, job: Job) {
-        if let Some(running) = &*self.running.lock() {
-            // It fails only if the thread is gone, and then close() does what is left.
-            drop(running.jobs.send(job));
-        }
-    }
-
-    fn stop(&self) {
-        let running = self.running.lock().take();
-        if let Some(Running { jobs, thread }) = running {
-            drop(jobs);
-            // The result is that of a thread that catches every panic.
-            drop(thread.join());
         }
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::background::Background;
+use crate::background::{Background, Urgency};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::log::{Appended, Gate, Log, LogWriter, Sealing};
+use crate::log::{Appended, Chores, Gate, Log, LogWriter, Sealing};
 use crate::record::Record;
 use crate::waker::Waker;
 
@@ -63,19 +63,23 @@ impl Partition {
     /// waking readers, sealing a segment that is full.
     #[inline]
     pub(crate) fn release(&self, mut appender: MutexGuard<'_, Appender>) {
-        let sealing = appender.writer.take_rolled();
-        if appender.waiting.is_empty() && sealing.is_none() {
+        let chores = appender.writer.take_chores();
+        if appender.waiting.is_empty() && chores.is_none() {
             return;
         }
         let waiting = std::mem::take(&mut appender.waiting);
         drop(appender);
-        self.follow_up(waiting, sealing);
+        self.follow_up(waiting, chores);
     }
 
     #[cold]
-    fn follow_up(&self, waiting: Vec<Waiting>, sealing: Option<Sealing>) {
+    fn follow_up(&self, waiting: Vec<Waiting>, chores: Option<Chores>) {
         for Waiting { waker, token } in waiting {
             waker.ring(token);
+        }
+        let Some(Chores { pages, sealing }) = chores else { return };
+        if let Some(pages) = pages {
+            self.background.submit(Urgency::AtOnce, Box::new(move || pages.prepare()));
         }
         match sealing {
             Some(Sealing::Background) => self.seal_later(),
@@ -87,7 +91,7 @@ impl Partition {
     /// Has rolled segments sealed in the background.
     pub(crate) fn seal_later(&self) {
         let log = Arc::clone(&self.log);
-        self.background.submit(Box::new(move || seal(&log)));
+        self.background.submit(Urgency::Later, Box::new(move || seal(&log)));
     }
 
     /// Asks to be rung with `token` by the next append, or returns `false` if there is something to

@@ -30,7 +30,7 @@ use slot::Slot;
 
 pub(crate) use cursor::{Budget, LogCursor, RecordLocation};
 pub(crate) use recovery::Recovery;
-pub(crate) use writer::{Appended, LogWriter, Sealing};
+pub(crate) use writer::{Appended, Chores, LogWriter, Sealing};
 
 /// How many rolled segments may wait to be synced before appending waits for the disk.
 const MAX_ROLLED: usize = 64;
@@ -236,10 +236,12 @@ impl Log {
             slots.values().filter_map(|slot| Some((Arc::clone(slot), slot.rolled()?))).collect()
         };
         for (slot, summary) in waiting {
+            let index = slot.retire(&summary);
             self.sync_to(summary.next_offset)?;
-            let segment = slot.segment(&self.storage, &self.dir)?;
-            slot.seal(&segment, &summary);
+            slot.sealed();
             *last = Some(recovery_point(slot.base_offset(), &summary));
+            let segment = slot.segment(&self.storage, &self.dir)?;
+            segment.store_index(index, &summary);
         }
         Ok(())
     }

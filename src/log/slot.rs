@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::error::Result;
-use crate::segment::{Segment, Summary};
+use crate::segment::{Segment, SparseIndex, Summary};
 use crate::storage::{Storage, StorageFile};
 
 /// One segment of a log.
@@ -117,16 +117,27 @@ impl Slot {
         self.entry_durable.store(true, Ordering::Relaxed);
     }
 
-    /// Finishes a segment that is durable and will not be written again: cut, indexed, and mapped
-    /// from here on only while it is read.
-    pub(crate) fn seal(&self, segment: &Arc<Segment>, summary: &Summary) {
-        let file = self.held.lock().unsynced.clone();
-        if let Some(file) = file {
-            segment.finish(&*file, summary);
-        }
+    /// Cuts the file of a rolled segment behind its last frame, and lets its mapping go unless
+    /// somebody else keeps it. Returns its index.
+    ///
+    /// The mapping goes before the file is synced: taking dirty pages out of a mapping one by one
+    /// interrupts every thread of the process for each, giving up the mapping does so once. The
+    /// cut comes before that, so that whoever maps the file anew never sees beyond it.
+    pub(crate) fn retire(&self, summary: &Summary) -> Option<SparseIndex> {
         let mut held = self.held.lock();
-        held.weak = Arc::downgrade(segment);
-        held.strong = None;
+        if let Some(file) = &held.unsynced
+            && let Err(error) = file.trim(summary.log_bytes)
+        {
+            log::warn!("trimming segment {}: {error}", self.base_offset);
+        }
+        let segment = held.strong.take()?;
+        held.weak = Arc::downgrade(&segment);
+        segment.copy_index()
+    }
+
+    /// Says that the segment is on stable storage and will not be written again.
+    pub(crate) fn sealed(&self) {
+        let mut held = self.held.lock();
         held.unsynced = None;
         held.rolled = None;
     }

@@ -14,7 +14,7 @@ use crate::config::{TimestampType, TopicConfig};
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::record_codec;
-use crate::segment::{Append, NewSegment, SEGMENT_HEADER_BYTES, SegmentWriter};
+use crate::segment::{Append, NewSegment, Pages, SEGMENT_HEADER_BYTES, SegmentWriter};
 use crate::storage::frame::{APPEND_TIME, HEADER_BYTES, MAX_RECORDS, stride};
 use crate::timestamp::Timestamp;
 
@@ -42,7 +42,7 @@ pub(crate) struct LogWriter {
     /// When the current segment is old enough to be rolled, in milliseconds.
     roll_at: i64,
     tail: Tail,
-    /// Whether a segment was rolled since [`take_rolled`](Self::take_rolled) was last asked.
+    /// Whether a segment was rolled since [`take_chores`](Self::take_chores) was last asked.
     rolled: bool,
 }
 
@@ -267,6 +267,7 @@ impl LogWriter {
             max_timestamp_before: self.max_timestamp,
             topic_id: log.name().topic_id,
             index_interval: self.config.index_interval_bytes,
+            busy: self.active.as_ref().is_some_and(|full| !full.has_room(stride, self.next_offset)),
         };
         let active = SegmentWriter::create(&log.storage, &log.dir, &new)?;
         let slot = Arc::new(Slot::live(active.segment(), active.file()));
@@ -291,17 +292,22 @@ impl LogWriter {
         configured.max(SEGMENT_HEADER_BYTES + stride)
     }
 
-    /// Whether there is a segment to be sealed, and whether so many that the caller should do it.
+    /// What the last append left to be done, once.
     #[inline]
-    pub(crate) fn take_rolled(&mut self) -> Option<Sealing> {
+    pub(crate) fn take_chores(&mut self) -> Option<Chores> {
+        let pages = self.active.as_mut().and_then(SegmentWriter::take_pages);
+        if pages.is_none() && !self.rolled {
+            return None;
+        }
+        Some(Chores { pages, sealing: self.take_rolled() })
+    }
+
+    fn take_rolled(&mut self) -> Option<Sealing> {
         if !std::mem::take(&mut self.rolled) {
             return None;
         }
-        Some(if self.log.rolled_count() > MAX_ROLLED {
-            Sealing::Caller
-        } else {
-            Sealing::Background
-        })
+        let many = self.log.rolled_count() > MAX_ROLLED;
+        Some(if many { Sealing::Caller } else { Sealing::Background })
     }
 
     /// Takes no more appends.
@@ -312,6 +318,15 @@ impl LogWriter {
             slot.roll(active.summary());
         }
     }
+}
+
+/// What an append leaves to be done when the append lock has been given back.
+#[derive(Debug)]
+pub(crate) struct Chores {
+    /// Pages to be prepared.
+    pub(crate) pages: Option<Pages>,
+    /// Whether there is a segment to be sealed, and by whom.
+    pub(crate) sealing: Option<Sealing>,
 }
 
 /// Who is to seal rolled segments.

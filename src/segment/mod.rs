@@ -21,7 +21,7 @@ use crate::storage::{Region, Storage};
 
 pub(crate) use header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 pub(crate) use index::{IndexEntry, SparseIndex, Summary, is_index, offset_path, time_path};
-pub(crate) use writer::{Append, NewSegment, SegmentWriter};
+pub(crate) use writer::{Append, NewSegment, Pages, SegmentWriter};
 
 /// The `.log` file of the segment that starts with `base_offset`.
 pub(crate) fn log_path(dir: &Path, base_offset: u64) -> PathBuf {

@@ -1,6 +1,7 @@
 //! The one that appends to a segment: it lays frames into the mapping, grows the file ahead of
 //! them, and keeps the index. Used under the append lock of its partition.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,13 +11,18 @@ use super::{
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::storage::frame::{self, APPEND_TIME, FrameHeader};
-use crate::storage::{MAPPED_FILES_GROW, RegionWriter, Stage, Storage, StorageFile};
+use crate::storage::{MAPPED_FILES_GROW, Region, RegionWriter, Stage, Storage, StorageFile};
 use crate::timestamp::Timestamp;
 
 /// The blocks a new segment gets, so that a small topic stays small on disk.
 const FIRST_BYTES: usize = 16 << 10;
 /// The most a segment grows by in one step. Up to there it doubles.
 const MAX_STEP: usize = 4 << 20;
+/// From here on a segment has its pages touched ahead of the appender. Smaller ones are not worth
+/// the memory.
+const PREPARE_FROM: usize = 128 << 10;
+/// How far ahead of the appender pages are touched, in one piece.
+const PREPARE_STEP: usize = 1 << 20;
 
 /// What a new segment is made with.
 #[derive(Debug)]
@@ -30,6 +36,22 @@ pub(crate) struct NewSegment {
     pub(crate) max_timestamp_before: i64,
     pub(crate) topic_id: u64,
     pub(crate) index_interval: u64,
+    /// Whether the one before it filled up, so that this one will too.
+    pub(crate) busy: bool,
+}
+
+/// Pages that will be stored to soon.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    region: Arc<Region>,
+    range: Range<usize>,
+}
+
+impl Pages {
+    /// Has them ready, so that storing to them does not wait for it.
+    pub(crate) fn prepare(&self) {
+        self.region.prepare(self.range.clone());
+    }
 }
 
 /// One append.
@@ -66,6 +88,13 @@ pub(crate) struct SegmentWriter {
     index: IndexBuilder,
     next_offset: u64,
     last_append: i64,
+    /// Where the next step is to be taken: growing the file or preparing pages. Never beyond the
+    /// region's limit, so that one comparison covers both.
+    step_at: usize,
+    /// The end of the pages that were prepared or are about to be.
+    prepared: usize,
+    /// Pages to be prepared, until they are taken.
+    pages: Option<Pages>,
 }
 
 impl SegmentWriter {
@@ -90,7 +119,8 @@ impl SegmentWriter {
         new: &NewSegment,
     ) -> Result<Self> {
         let needed = SEGMENT_HEADER_BYTES + new.first_frame;
-        let first = if MAPPED_FILES_GROW { FIRST_BYTES.min(new.capacity) } else { new.capacity };
+        let first = if new.busy { MAX_STEP } else { FIRST_BYTES };
+        let first = if MAPPED_FILES_GROW { first.min(new.capacity) } else { new.capacity };
         let first = first.max(needed);
         file.allocate(0, first as u64)
             .map_err(|error| Error::space("allocating segment", path, first as u64, error))?;
@@ -112,7 +142,7 @@ impl SegmentWriter {
         let shared = Arc::clone(region.region());
         let index = Some(SparseIndex::default());
         let segment = Segment::new(storage, path.to_path_buf(), new.base_offset, shared, index)?;
-        Ok(Self {
+        let mut writer = Self {
             seed: segment.seed,
             segment: Arc::new(segment),
             region,
@@ -120,7 +150,15 @@ impl SegmentWriter {
             index: IndexBuilder::new(new.index_interval, -1),
             next_offset: new.base_offset,
             last_append: new.created,
-        })
+            step_at: 0,
+            prepared: 0,
+            pages: None,
+        };
+        if new.busy {
+            writer.prepare_from(0);
+        }
+        writer.set_step();
+        Ok(writer)
     }
 
     /// Goes on with a segment that ends with its file, at `summary.log_bytes`.
@@ -152,7 +190,7 @@ impl SegmentWriter {
         // A look-up now rather than at the first seek: from here on this writer adds to the index.
         let loaded = segment.load_index();
         *segment.index.write() = Some(loaded);
-        Ok(Self {
+        let mut writer = Self {
             seed: segment.seed,
             segment: Arc::new(segment),
             region,
@@ -160,7 +198,12 @@ impl SegmentWriter {
             index: IndexBuilder::new(index_interval, summary.max_timestamp),
             next_offset: summary.next_offset,
             last_append: summary.last_append,
-        })
+            step_at: 0,
+            prepared: 0,
+            pages: None,
+        };
+        writer.set_step();
+        Ok(writer)
     }
 
     /// The segment, for readers to share.
@@ -183,23 +226,63 @@ impl SegmentWriter {
     /// Makes sure that `stride` more bytes can be stored. On failure nothing has changed.
     #[inline]
     pub(crate) fn reserve(&mut self, stride: usize) -> Result<()> {
-        if stride <= self.region.limit() - self.region.committed() {
+        if self.region.committed() + stride <= self.step_at {
             return Ok(());
         }
-        self.grow(stride)
+        self.step(self.region.committed() + stride)
     }
 
+    /// Makes sure that bytes up to `end` can be stored, and looks ahead.
     #[cold]
-    fn grow(&mut self, stride: usize) -> Result<()> {
+    fn step(&mut self, end: usize) -> Result<()> {
+        if end > self.region.limit() {
+            self.grow(end)?;
+        }
+        if end >= PREPARE_FROM && end + PREPARE_STEP > self.prepared {
+            if end + 2 * PREPARE_STEP > self.region.limit() {
+                // Without room ahead there is less to prepare; room for the frame there is.
+                drop(self.grow(end + 2 * PREPARE_STEP));
+            }
+            self.prepare_from(end.max(self.prepared));
+        }
+        self.set_step();
+        Ok(())
+    }
+
+    fn set_step(&mut self) {
+        let limit = self.region.limit();
+        let prepare_at = self.prepared.saturating_sub(PREPARE_STEP).max(PREPARE_FROM);
+        self.step_at = if self.prepared < limit { prepare_at.min(limit) } else { limit };
+    }
+
+    fn prepare_from(&mut self, start: usize) {
+        let end = (start + 2 * PREPARE_STEP).min(self.region.limit());
+        if start < end {
+            self.pages =
+                Some(Pages { region: Arc::clone(self.region.region()), range: start..end });
+            self.prepared = end;
+        }
+    }
+
+    /// Grows the file to at least `end`, or as far as the segment may grow.
+    fn grow(&mut self, end: usize) -> Result<()> {
         let limit = self.region.limit();
         let step = limit.clamp(FIRST_BYTES, MAX_STEP);
-        let wanted = (limit + step).max(self.region.committed() + stride);
-        let new_limit = wanted.min(self.region.capacity());
+        let new_limit = (limit + step).max(end).min(self.region.capacity());
+        if new_limit <= limit {
+            return Ok(());
+        }
         self.file.allocate(limit as u64, new_limit as u64).map_err(|error| {
             Error::space("growing segment", self.segment.path(), (new_limit - limit) as u64, error)
         })?;
         self.region.set_limit(new_limit);
         Ok(())
+    }
+
+    /// Pages that somebody else should prepare, once.
+    #[inline]
+    pub(crate) fn take_pages(&mut self) -> Option<Pages> {
+        self.pages.take()
     }
 
     /// Appends a frame, for which there is room and [`reserve`](Self::reserve)d space, and lets
@@ -244,13 +327,15 @@ impl SegmentWriter {
 }
 
 impl Segment {
-    /// Cuts the file behind its last frame and writes its indexes. Both are conveniences: the
+    /// The index as it is in memory, if it is.
+    pub(crate) fn copy_index(&self) -> Option<SparseIndex> {
+        self.index.read().clone()
+    }
+
+    /// Writes the index files, of `index` or of what the log says. They are a convenience: the
     /// segment can be read without them, so failures are only logged.
-    pub(crate) fn finish(&self, file: &dyn StorageFile, summary: &Summary) {
-        if let Err(error) = file.trim(summary.log_bytes) {
-            log::warn!("trimming segment {}: {error}", self.path.display());
-        }
-        let index = self.index.read().clone().unwrap_or_else(|| self.load_index());
+    pub(crate) fn store_index(&self, index: Option<SparseIndex>, summary: &Summary) {
+        let index = index.unwrap_or_else(|| self.load_index());
         if let Err(error) = index.store(&*self.storage, &self.path, self.header.salt, summary) {
             log::warn!("writing indexes of {}: {error}", self.path.display());
         }

@@ -149,7 +149,11 @@ impl SimulatedDisk {
     /// Cuts the power, if it is still on, and returns the disk as it is found when it is back.
     ///
     /// What is returned is a disk of its own; everything asked of this one fails from here on.
-    #[expect(clippy::must_use_candidate, reason = "cutting the power is an effect of its own")]
+    #[expect(
+        clippy::must_use_candidate,
+        clippy::return_self_not_must_use,
+        reason = "cutting the power is an effect of its own"
+    )]
     pub fn cut_power(&self) -> SimulatedDisk {
         self.shared.state.lock().cut()
     }
