@@ -220,7 +220,11 @@ impl Broker {
         for log in
             topics.iter().flat_map(|topic| topic.partitions()).map(|partition| partition.log())
         {
-            result = result.and(log.sync_to(log.end_offset()));
+            match log.sync_to(log.end_offset()) {
+                // Deleted meanwhile: there is nothing left to be kept.
+                Ok(()) | Err(Error::UnknownTopic { .. }) => {}
+                Err(error) => result = result.and(Err(error)),
+            }
         }
         result
     }

@@ -52,7 +52,7 @@ impl<T> GrowingList<T> {
 /// The block an index lies in, and its place there. Block `b` starts with index `2^b - 1`.
 #[inline]
 fn locate(index: u32) -> (usize, usize) {
-    let number = index + 1;
+    let number = u64::from(index) + 1;
     let block = number.ilog2();
     (block as usize, (number - (1 << block)) as usize)
 }
@@ -69,6 +69,7 @@ mod tests {
             list.push(item);
             assert_eq!((list.len(), list.get(item)), (item + 1, Some(&item)));
         }
+        assert_eq!(list.get(u32::MAX), None);
         assert!(list.iter().copied().eq(0..1000));
     }
 }

@@ -164,8 +164,8 @@ impl ReaderBuilder {
         for (name, number, start) in &self.wanted {
             let topic = self.broker.topic(name)?;
             let numbers = match number {
-                Some(number) => *number..*number + 1,
-                None => 0..topic.partition_count(),
+                Some(number) => *number..=*number,
+                None => 0..=topic.partition_count() - 1,
             };
             for number in numbers {
                 let partition = Arc::clone(topic.partition(number)?);

@@ -233,13 +233,18 @@ impl TopicState {
         let _changing = self.changing.lock();
         let storage = &*self.around.storage;
         let doomed = topics.join(format!("{UNFINISHED}del-{:016x}", storage.random()));
-        // Nobody appends while the directory changes its name, so nobody meets a missing file.
+        // Nobody appends while the directory changes its name, and whoever syncs a file that is no
+        // longer where it was knows why.
         let locked: Vec<_> =
             self.partitions().map(|partition| (partition, partition.lock())).collect();
+        let set_gates =
+            |gate| locked.iter().for_each(|(partition, _)| partition.log().set_gate(gate));
+        set_gates(Gate::Deleted);
         storage
             .rename(&self.dir, &doomed)
             .and_then(|()| storage.sync_dir(topics))
-            .map_err(|error| Error::io("deleting topic directory", &self.dir, error))?;
+            .map_err(|error| Error::io("deleting topic directory", &self.dir, error))
+            .inspect_err(|_| set_gates(Gate::Open))?;
         for (partition, appender) in locked {
             partition.shut_locked(appender, Gate::Deleted);
         }

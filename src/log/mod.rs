@@ -134,8 +134,8 @@ impl Log {
         Error::Closed
     }
 
-    /// Refuses everything from here on.
-    fn shut(&self, gate: Gate) {
+    /// Says whether records are taken and given, by one who holds the append lock.
+    pub(crate) fn set_gate(&self, gate: Gate) {
         self.gate.store(gate as u8, Ordering::Release);
     }
 

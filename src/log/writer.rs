@@ -312,7 +312,7 @@ impl LogWriter {
 
     /// Takes no more appends.
     pub(crate) fn shut(&mut self, gate: Gate) {
-        self.log.shut(gate);
+        self.log.set_gate(gate);
         let Some(active) = self.active.take() else { return };
         if let Some((slot, _)) = self.log.slot_of(active.segment().base_offset()) {
             slot.roll(active.summary());
