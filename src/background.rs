@@ -2,10 +2,14 @@
 //!
 //! The log knows that a sealed segment must be synced and indexed, and that pages ahead of the
 //! appender are better touched by somebody else; it does not know by whom. A broker on a
-//! real disk hands it to a thread; one in memory or on a simulated disk does it on the spot, so
-//! that a test's course does not depend on scheduling.
+//! real disk hands it to threads; one in memory does it on the spot; one on a simulated disk does it
+//! a little later, but always at the same place, so that a test's course does not depend on
+//! scheduling.
 
-use std::fmt::Debug;
+use std::collections::VecDeque;
+use std::fmt::{self, Debug};
+
+use parking_lot::Mutex;
 
 /// A piece of work. It reports its own failures.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -37,4 +41,48 @@ impl Background for Inline {
     }
 
     fn stop(&self) {}
+}
+
+/// Leaves jobs undone until a few have come together, as a busy disk would, on the thread that
+/// submits them.
+#[derive(Default)]
+pub(crate) struct Deferred {
+    /// Jobs not done yet, oldest first. Not held while a job is done.
+    waiting: Mutex<VecDeque<Job>>,
+}
+
+/// How many jobs wait.
+const DEFERRED: usize = 3;
+
+impl Deferred {
+    fn work_down_to(&self, left: usize) {
+        loop {
+            let mut waiting = self.waiting.lock();
+            if waiting.len() <= left {
+                return;
+            }
+            let job = waiting.pop_front();
+            drop(waiting);
+            if let Some(job) = job {
+                job();
+            }
+        }
+    }
+}
+
+impl Background for Deferred {
+    fn submit(&self, _urgency: Urgency, job: Job) {
+        self.waiting.lock().push_back(job);
+        self.work_down_to(DEFERRED);
+    }
+
+    fn stop(&self) {
+        self.work_down_to(0);
+    }
+}
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").field("waiting", &self.waiting.lock().len()).finish()
+    }
 }

@@ -411,6 +411,8 @@ type Topics = BTreeMap<Arc<str>, Arc<TopicState>>;
 fn open_topics(around: &Surroundings, dir: &Path) -> Result<(Topics, RecoveryReport)> {
     let mut topics = Topics::new();
     let mut report = RecoveryReport::default();
+    // Whoever made these topics may have failed to make them durable; what is used must be.
+    around.storage.sync_dir(dir).map_err(|error| Error::io("syncing directory", dir, error))?;
     let mut entries =
         around.storage.list(dir).map_err(|error| Error::io("listing directory", dir, error))?;
     entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));

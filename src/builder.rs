@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::background::{Background, Inline};
+use crate::background::{Background, Deferred, Inline};
 use crate::broker::{Broker, BrokerInner, Opening};
 use crate::clock::{Clock, ManualClock};
 use crate::config::TopicConfig;
@@ -92,7 +92,8 @@ impl BrokerBuilder {
 
     /// Keeps everything on a simulated disk, for tests. Default: on disk.
     ///
-    /// Work that is otherwise done by a background thread is done by the call that caused it.
+    /// Work that is otherwise done by a background thread is done by calls that come a little
+    /// later, always by the same ones.
     pub fn simulated_disk(mut self, disk: &SimulatedDisk) -> Self {
         self.place = Place::Simulated(disk.clone());
         self
@@ -117,7 +118,7 @@ impl BrokerBuilder {
         let (storage, background): (Arc<dyn Storage>, Arc<dyn Background>) = match self.place {
             Place::Disk => (Arc::new(Disk), Arc::new(Maintenance::start(&self.dir)?)),
             Place::Memory => (Arc::new(MemoryStorage::new(Disk.random())), Arc::new(Inline)),
-            Place::Simulated(disk) => (Arc::new(disk.shared), Arc::new(Inline)),
+            Place::Simulated(disk) => (Arc::new(disk.shared), Arc::<Deferred>::default()),
         };
         let inner = BrokerInner::open(Opening {
             dir: self.dir,

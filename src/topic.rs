@@ -102,6 +102,11 @@ impl TopicState {
         let metadata: Metadata = checked_file::read(&*around.storage, &path, KIND)?
             .ok_or_else(|| Error::corrupt(&path, 0, "the topic's metadata file is missing"))?;
         metadata.config.validate()?;
+        // Whoever wrote this may have failed to make it durable; what is used must be.
+        around
+            .storage
+            .sync_dir(&dir)
+            .map_err(|error| Error::io("syncing topic directory", &dir, error))?;
         let partitions = metadata.config.partitions;
         let topic = Self {
             name: name.into(),

@@ -17,10 +17,12 @@ pub(crate) struct Disk;
 
 impl Storage for Disk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         if path.is_dir() {
+            // Whoever created it may have failed to make it durable.
+            drop(self.sync_dir(parent.unwrap_or(Path::new("."))));
             return Ok(());
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent {
             self.create_dir_all(parent)?;
         }

@@ -331,10 +331,11 @@ impl Simulation {
 
 impl Storage for Arc<Simulation> {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let Some(parent) = path.parent() else { return Ok(()) };
         if self.memory.id(path).is_ok() {
+            drop(self.sync_dir(parent));
             return Ok(());
         }
-        let Some(parent) = path.parent() else { return Ok(()) };
         self.create_dir_all(parent)?;
         self.create_dir(path)?;
         self.sync_dir(parent)
