@@ -2,6 +2,13 @@
 //!
 //! `cargo bench --bench durable`. The limit is one record written into reserved space and synced,
 //! by one thread; with n threads the ideal is n times that, if each sync served all of them.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "small numbers"
+)]
 
 mod support;
 

@@ -4,6 +4,13 @@
 //! times, interleaved with the others; everything that was sent is read back and checked by count
 //! and checksum. The limit rows are small loops over a mapped file: what remains if there were no
 //! topics, offsets, locks, clocks and indexes.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "small numbers"
+)]
 
 mod support;
 

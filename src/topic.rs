@@ -15,7 +15,7 @@ use crate::background::Background;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::growing_list::GrowingList;
-use crate::log::{Gate, Log, PartitionName, Recovery};
+use crate::log::{Gate, PartitionName, Recovery};
 use crate::partition::Partition;
 use crate::storage::checked_file::{self, Kind};
 use crate::storage::{Storage, remove_tree};
@@ -130,7 +130,7 @@ impl TopicState {
         let name =
             PartitionName { topic: Arc::clone(&self.name), topic_id: self.id, partition: number };
         let dir = self.dir.join(number.to_string());
-        let (writer, recovery) = Log::open(&self.around.storage, &dir, name, self.config())?;
+        let (writer, recovery) = crate::log::open(&self.around.storage, &dir, name, self.config())?;
         let partition = Partition::new(writer, Arc::clone(&self.around.background));
         if recovery.is_some() {
             partition.seal_later();

@@ -1,4 +1,10 @@
 //! Many senders and readers at once: no record lost, repeated or out of order.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers"
+)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

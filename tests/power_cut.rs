@@ -5,6 +5,12 @@
 //! broker goes on from there, through another cut.
 //!
 //! `FOREBAY_SEEDS` sets how many ways of losing things are tried at each place.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers"
+)]
 
 use std::io;
 

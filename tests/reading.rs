@@ -1,5 +1,11 @@
 //! What a reader is promised: every record once, in order, from where it was asked for, and to be
 //! woken when there is one.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -39,6 +39,17 @@ pub(crate) struct RecoveryPoint {
     pub(crate) max_timestamp: i64,
 }
 
+/// Where the next append goes.
+#[derive(Debug)]
+pub(super) enum Tail {
+    /// The log has no segment.
+    Empty,
+    /// The last segment ends here and can be gone on with.
+    Clean(RecoveryPoint),
+    /// The last segment ends here and is not to be written again.
+    Sealed(RecoveryPoint),
+}
+
 impl Checkpoint {
     /// What the partition in `dir` has, or `None` where it has none yet.
     pub(crate) fn load(storage: &dyn Storage, dir: &Path) -> Result<Option<Self>> {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Located, Log};
+use super::shared::Log;
 use crate::error::{Error, Result};
 use crate::record_codec;
 use crate::segment::Segment;
@@ -73,6 +73,13 @@ impl Budget {
     pub(crate) fn is_spent(&self) -> bool {
         self.records == 0 || self.bytes == 0
     }
+}
+
+/// A segment mapped for reading, and where its successor begins.
+#[derive(Debug)]
+struct Located {
+    segment: Arc<Segment>,
+    next_base: Option<u64>,
 }
 
 /// A position in a log that moves forward as records are read.
@@ -283,7 +290,7 @@ impl LogCursor {
         let Some((slot, next_base)) = log.slot_of(self.next_offset) else {
             return Err(log.out_of_range(self.next_offset));
         };
-        Ok(Located { segment: slot.segment(&log.storage, &log.dir)?, next_base })
+        Ok(Located { segment: log.segment(&slot)?, next_base })
     }
 
     #[cold]

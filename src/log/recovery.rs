@@ -14,15 +14,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64};
 
-use parking_lot::{Mutex, RwLock};
-
-use super::checkpoint::{self, Checkpoint, RecoveryPoint};
-use super::durability::Durability;
+use super::checkpoint::{self, Checkpoint, RecoveryPoint, Tail};
+use super::shared::{Log, Offsets, PartitionName, recovery_point};
 use super::slot::Slot;
 use super::writer::LogWriter;
-use super::{Gate, Log, PartitionName};
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::segment::{
@@ -30,17 +26,6 @@ use crate::segment::{
 };
 use crate::storage::frame::NoFrame;
 use crate::storage::{Storage, checked_file};
-
-/// Where the next append goes.
-#[derive(Debug)]
-pub(super) enum Tail {
-    /// The log has no segment.
-    Empty,
-    /// The last segment ends here and can be gone on with.
-    Clean(RecoveryPoint),
-    /// The last segment ends here and is not to be written again.
-    Sealed(RecoveryPoint),
-}
 
 /// What opening a log that was not closed cleanly came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,43 +49,30 @@ struct Found {
     len: u64,
 }
 
-impl Log {
-    /// Opens the log in `dir`, which exists, recovering it if it was not closed cleanly.
-    pub(crate) fn open(
-        storage: &Arc<dyn Storage>,
-        dir: &Path,
-        name: PartitionName,
-        config: Arc<TopicConfig>,
-    ) -> Result<(LogWriter, Option<Recovery>)> {
-        let found = list(&**storage, dir)?;
-        let checkpoint = Checkpoint::load(&**storage, dir)?.unwrap_or_default();
-        let mut opening = Opening::new(storage, dir, &checkpoint);
-        opening.trust(&found)?;
-        opening.check_rest(&found)?;
-        let recovery = opening.finish()?;
-        if let Some(recovery) = &recovery {
-            log::info!("recovered {name}: {recovery:?}");
-        }
-        let start = opening.slots.first().map_or(opening.next_offset, Slot::base_offset);
-        let log = Arc::new(Log {
-            name,
-            dir: dir.to_path_buf(),
-            storage: Arc::clone(storage),
-            slots: RwLock::new(
-                opening
-                    .slots
-                    .into_iter()
-                    .map(|slot| (slot.base_offset(), Arc::new(slot)))
-                    .collect(),
-            ),
-            start_offset: AtomicU64::new(start.max(checkpoint.log_start)),
-            end_offset: AtomicU64::new(opening.next_offset),
-            durability: Durability::new(opening.durable),
-            gate: AtomicU8::new(Gate::Open as u8),
-            sealing: Mutex::new(()),
-        });
-        Ok((LogWriter::new(log, config, opening.tail), recovery))
+/// Opens the log in `dir`, which exists, recovering it if it was not closed cleanly.
+pub(crate) fn open(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    name: PartitionName,
+    config: Arc<TopicConfig>,
+) -> Result<(LogWriter, Option<Recovery>)> {
+    let found = list(&**storage, dir)?;
+    let checkpoint = Checkpoint::load(&**storage, dir)?.unwrap_or_default();
+    let mut opening = Opening::new(storage, dir, &checkpoint);
+    opening.trust(&found)?;
+    opening.check_rest(&found)?;
+    let recovery = opening.finish()?;
+    if let Some(recovery) = &recovery {
+        log::info!("recovered {name}: {recovery:?}");
     }
+    let start = opening.slots.first().map_or(opening.next_offset, Slot::base_offset);
+    let offsets = Offsets {
+        start: start.max(checkpoint.log_start),
+        end: opening.next_offset,
+        synced: opening.durable,
+    };
+    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets));
+    Ok((LogWriter::new(log, config, opening.tail), recovery))
 }
 
 /// Lists the segments in order, and removes what an interrupted write left behind.
@@ -286,7 +258,7 @@ impl<'a> Opening<'a> {
             last_append: -1,
         };
         self.slots.push(Slot::recovered(found.base_offset, file, summary));
-        self.tail = Tail::Sealed(super::recovery_point(found.base_offset, &summary));
+        self.tail = Tail::Sealed(recovery_point(found.base_offset, &summary));
         self.next_offset = scan.next_offset;
         Ok(())
     }

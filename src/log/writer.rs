@@ -5,11 +5,10 @@
 //! written in any.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use super::recovery::Tail;
+use super::checkpoint::Tail;
+use super::shared::{Gate, Log, MAX_ROLLED, running_max};
 use super::slot::Slot;
-use super::{Gate, Log, MAX_ROLLED, running_max};
 use crate::config::{TimestampType, TopicConfig};
 use crate::error::{Error, Result};
 use crate::record::Record;
@@ -195,7 +194,7 @@ impl LogWriter {
         self.next_offset += u64::from(append.count);
         self.last_append = self.last_append.max(append.now);
         self.max_timestamp = self.max_timestamp.max(append.newest);
-        self.log.end_offset.store(self.next_offset, Ordering::Release);
+        self.log.set_end_offset(self.next_offset);
     }
 
     /// Opens the segment the next frame of `stride` bytes goes to.
@@ -220,7 +219,7 @@ impl LogWriter {
             Tail::Empty => return Ok(()),
             Tail::Sealed(last) => {
                 let Some((slot, _)) = log.slot_of(last.base_offset) else { return Ok(()) };
-                let segment = slot.segment(&log.storage, &log.dir)?;
+                let segment = log.segment(&slot)?;
                 self.max_timestamp = running_max(segment.header(), last.max_timestamp);
                 return Ok(());
             }
@@ -235,7 +234,7 @@ impl LogWriter {
         };
         let interval = self.config.index_interval_bytes;
         let capacity = self.capacity(0);
-        let (storage, dir) = (&log.storage, &log.dir);
+        let (storage, dir) = (log.storage(), log.dir());
         let active =
             SegmentWriter::reopen(storage, dir, last.base_offset, capacity, &summary, interval)?;
         self.max_timestamp = running_max(active.segment().header(), last.max_timestamp);
@@ -269,18 +268,12 @@ impl LogWriter {
             index_interval: self.config.index_interval_bytes,
             busy: self.active.as_ref().is_some_and(|full| !full.has_room(stride, self.next_offset)),
         };
-        let active = SegmentWriter::create(&log.storage, &log.dir, &new)?;
-        let slot = Arc::new(Slot::live(active.segment(), active.file()));
+        let active = SegmentWriter::create(log.storage(), log.dir(), &new)?;
+        let slot = Slot::live(active.segment(), active.file());
         let full = self.active.replace(active);
-        let mut slots = log.slots.write();
-        if let Some(full) = full
-            && let Some(slot) = slots.get(&full.segment().base_offset())
-        {
-            slot.roll(full.summary());
-            self.rolled = true;
-        }
-        slots.insert(self.next_offset, slot);
-        drop(slots);
+        self.rolled |= full.is_some();
+        let full = full.map(|full| (full.segment().base_offset(), full.summary()));
+        log.add_slot(slot, full);
         self.set_roll_time();
         let log = &self.log;
         log::debug!("{}: new segment {}", log.name(), self.next_offset);

@@ -181,6 +181,47 @@ impl SparseIndex {
     }
 }
 
+/// Decides which frames get an entry.
+#[derive(Debug)]
+pub(super) struct IndexBuilder {
+    pub(super) interval: u64,
+    last_position: Option<usize>,
+    pub(super) max_timestamp: i64,
+    pub(super) index: SparseIndex,
+}
+
+impl IndexBuilder {
+    pub(super) fn new(interval: u64, max_timestamp: i64) -> Self {
+        Self { interval, last_position: None, max_timestamp, index: SparseIndex::default() }
+    }
+
+    /// The entry the frame at `position` gets, if it is time for one.
+    #[inline]
+    pub(super) fn entry(
+        &mut self,
+        offset_delta: u32,
+        position: usize,
+        newest: i64,
+    ) -> Option<IndexEntry> {
+        let due = self.last_position.is_none_or(|last| (position - last) as u64 >= self.interval);
+        let max_timestamp_before = self.max_timestamp;
+        self.max_timestamp = newest.max(max_timestamp_before);
+        if !due {
+            return None;
+        }
+        self.last_position = Some(position);
+        let position = u32::try_from(position).expect("a segment is smaller than 4 GiB");
+        Some(IndexEntry { offset_delta, position, max_timestamp_before })
+    }
+
+    /// Gives the frame at `position` an entry in an index of its own, if it is time for one.
+    pub(super) fn note(&mut self, offset_delta: u32, position: usize, newest: i64) {
+        if let Some(entry) = self.entry(offset_delta, position, newest) {
+            self.index.push(entry);
+        }
+    }
+}
+
 /// Checks everything before the entries and returns what it says, and the entries' bytes.
 fn open(bytes: &[u8], magic: [u8; 8], entry_bytes: usize, salt: u64) -> Option<(Summary, &[u8])> {
     let (header, rows) = bytes.split_at_checked(HEADER_BYTES)?;

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{
-    IndexBuilder, SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SparseIndex, Summary, log_path,
-};
+use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::index::{IndexBuilder, SparseIndex, Summary};
+use super::shared::{Segment, log_path};
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::storage::frame::{self, APPEND_TIME, FrameHeader};
@@ -143,7 +143,7 @@ impl SegmentWriter {
         let index = Some(SparseIndex::default());
         let segment = Segment::new(storage, path.to_path_buf(), new.base_offset, shared, index)?;
         let mut writer = Self {
-            seed: segment.seed,
+            seed: segment.seed(),
             segment: Arc::new(segment),
             region,
             file,
@@ -188,10 +188,9 @@ impl SegmentWriter {
         let shared = Arc::clone(region.region());
         let segment = Segment::new(storage, path, base_offset, shared, None)?;
         // A look-up now rather than at the first seek: from here on this writer adds to the index.
-        let loaded = segment.load_index();
-        *segment.index.write() = Some(loaded);
+        segment.keep_index();
         let mut writer = Self {
-            seed: segment.seed,
+            seed: segment.seed(),
             segment: Arc::new(segment),
             region,
             file,
@@ -294,7 +293,7 @@ impl SegmentWriter {
         let offset_delta = u32::try_from(append.offset - self.segment.base_offset())
             .expect("has_room() keeps offsets within 32 bits of the base offset");
         if let Some(entry) = self.index.entry(offset_delta, position, append.newest) {
-            self.segment.index.write().get_or_insert_default().push(entry);
+            self.segment.add_entry(entry);
         }
         let header = FrameHeader {
             offset_delta,
@@ -323,21 +322,5 @@ impl SegmentWriter {
     /// Sets how far apart index entries are from here on.
     pub(crate) fn set_index_interval(&mut self, bytes: u64) {
         self.index.interval = bytes;
-    }
-}
-
-impl Segment {
-    /// The index as it is in memory, if it is.
-    pub(crate) fn copy_index(&self) -> Option<SparseIndex> {
-        self.index.read().clone()
-    }
-
-    /// Writes the index files, of `index` or of what the log says. They are a convenience: the
-    /// segment can be read without them, so failures are only logged.
-    pub(crate) fn store_index(&self, index: Option<SparseIndex>, summary: &Summary) {
-        let index = index.unwrap_or_else(|| self.load_index());
-        if let Err(error) = index.store(&*self.storage, &self.path, self.header.salt, summary) {
-            log::warn!("writing indexes of {}: {error}", self.path.display());
-        }
     }
 }

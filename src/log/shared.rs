@@ -1,0 +1,350 @@
+//! The shared side of a log: what everybody looks at without the append lock.
+//!
+//! The invariants it keeps: `end_offset` moves after a record was published in its segment, so that
+//! who sees it can read up to it; syncing goes oldest segment first, and a segment's directory entry
+//! is durable before anything in it is called so.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Error, Result};
+use crate::segment::{Segment, SegmentHeader, Summary};
+use crate::storage::Storage;
+
+use super::checkpoint::{Checkpoint, RecoveryPoint};
+use super::durability::Durability;
+use super::slot::Slot;
+
+/// How many rolled segments may wait to be synced before appending waits for the disk.
+pub(super) const MAX_ROLLED: usize = 64;
+
+/// Which partition a log is, for errors and messages.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionName {
+    pub(crate) topic: Arc<str>,
+    pub(crate) topic_id: u64,
+    pub(crate) partition: u32,
+}
+
+impl fmt::Display for PartitionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// Why a log takes and gives nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Gate {
+    Open = 0,
+    /// The broker was closed.
+    Closed = 1,
+    /// The topic was deleted.
+    Deleted = 2,
+}
+
+/// Where a log begins and ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offsets {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// Everything below it is on stable storage.
+    pub(super) synced: u64,
+}
+
+/// The shared side of a partition's log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    name: PartitionName,
+    dir: PathBuf,
+    storage: Arc<dyn Storage>,
+    /// The segments by base offset. Written when one is added or removed, read when a reader
+    /// passes from one to the next. Comes after the append lock; only slots' locks come after it.
+    slots: RwLock<BTreeMap<u64, Arc<Slot>>>,
+    /// The first offset that can be read. Stored with Release, loaded with Acquire.
+    start_offset: AtomicU64,
+    /// The offset the next record will get. Stored by the appender with Release after the record
+    /// was published in its segment, loaded with Acquire: who sees it can read up to it.
+    end_offset: AtomicU64,
+    durability: Durability,
+    /// A [`Gate`]. Stored with Release under the append lock, loaded with Acquire.
+    gate: AtomicU8,
+    /// Held by whoever seals segments, one at a time. Comes before `slots`.
+    sealing: Mutex<()>,
+}
+
+impl Log {
+    /// A log with these segments, which ends with `end_offset` and is durable up to `synced`.
+    pub(super) fn new(
+        name: PartitionName,
+        dir: &Path,
+        storage: &Arc<dyn Storage>,
+        slots: Vec<Slot>,
+        offsets: Offsets,
+    ) -> Self {
+        let slots = slots.into_iter().map(|slot| (slot.base_offset(), Arc::new(slot)));
+        Self {
+            name,
+            dir: dir.to_path_buf(),
+            storage: Arc::clone(storage),
+            slots: RwLock::new(slots.collect()),
+            start_offset: AtomicU64::new(offsets.start),
+            end_offset: AtomicU64::new(offsets.end),
+            durability: Durability::new(offsets.synced),
+            gate: AtomicU8::new(Gate::Open as u8),
+            sealing: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The partition's directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn name(&self) -> &PartitionName {
+        &self.name
+    }
+
+    /// The first offset that can be read.
+    pub(crate) fn start_offset(&self) -> u64 {
+        self.start_offset.load(Ordering::Acquire)
+    }
+
+    /// The offset the next record will get.
+    #[inline]
+    pub(crate) fn end_offset(&self) -> u64 {
+        self.end_offset.load(Ordering::Acquire)
+    }
+
+    /// Lets readers know of records up to `end_offset`, which were published in their segment. Called
+    /// under the append lock.
+    #[inline]
+    pub(super) fn set_end_offset(&self, end_offset: u64) {
+        self.end_offset.store(end_offset, Ordering::Release);
+    }
+
+    /// Adds the segment that is appended to from here on, and says what the one before it came to.
+    /// Called under the append lock.
+    pub(super) fn add_slot(&self, slot: Slot, full: Option<(u64, Summary)>) {
+        let mut slots = self.slots.write();
+        if let Some((base_offset, summary)) = full
+            && let Some(full) = slots.get(&base_offset)
+        {
+            full.roll(summary);
+        }
+        slots.insert(slot.base_offset(), Arc::new(slot));
+    }
+
+    /// The segment of a slot, mapped now if it is not.
+    pub(super) fn segment(&self, slot: &Slot) -> Result<Arc<Segment>> {
+        slot.segment(&self.storage, &self.dir)
+    }
+
+    /// The offset below which everything is on stable storage.
+    pub(crate) fn synced_offset(&self) -> u64 {
+        self.durability.synced()
+    }
+
+    /// How many segments it has.
+    pub(crate) fn segment_count(&self) -> usize {
+        self.slots.read().len()
+    }
+
+    /// What its segments take on disk, in bytes, preallocated space included.
+    pub(crate) fn bytes_on_disk(&self) -> Result<u64> {
+        let entries = self
+            .storage
+            .list(&self.dir)
+            .map_err(|error| Error::io("listing partition directory", &self.dir, error))?;
+        let is_log = |name: &str| Path::new(name).extension().is_some_and(|end| end == "log");
+        Ok(entries.iter().filter(|entry| is_log(&entry.name)).map(|entry| entry.len).sum())
+    }
+
+    /// The error for a log that was closed or deleted.
+    #[inline]
+    pub(crate) fn check_gate(&self) -> Result<()> {
+        if self.gate.load(Ordering::Acquire) == Gate::Open as u8 {
+            return Ok(());
+        }
+        Err(self.gate_error())
+    }
+
+    #[cold]
+    fn gate_error(&self) -> Error {
+        if self.gate.load(Ordering::Acquire) == Gate::Deleted as u8 {
+            return Error::UnknownTopic { topic: self.name.topic.to_string() };
+        }
+        Error::Closed
+    }
+
+    /// Says whether records are taken and given, by one who holds the append lock.
+    pub(crate) fn set_gate(&self, gate: Gate) {
+        self.gate.store(gate as u8, Ordering::Release);
+    }
+
+    /// The error for a partition whose sync failed, if one did.
+    #[inline]
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        match self.durability.poison() {
+            None => Ok(()),
+            Some(cause) => Err(self.poisoned(cause)),
+        }
+    }
+
+    #[cold]
+    fn poisoned(&self, cause: Arc<io::Error>) -> Error {
+        let (topic, partition) = (self.name.topic.to_string(), self.name.partition);
+        Error::Poisoned { topic, partition, cause }
+    }
+
+    /// The error for an offset that is not in the log.
+    #[cold]
+    pub(crate) fn out_of_range(&self, offset: u64) -> Error {
+        Error::OffsetOutOfRange {
+            topic: self.name.topic.to_string(),
+            partition: self.name.partition,
+            offset,
+            earliest: self.start_offset(),
+            latest: self.end_offset(),
+        }
+    }
+
+    /// Waits until every record below `offset` is on stable storage.
+    pub(crate) fn sync_to(&self, offset: u64) -> Result<()> {
+        self.durability.wait(offset, || self.write_out()).map_err(|cause| {
+            // The files of a deleted topic cannot be synced, and need not be.
+            let deleted = self.gate.load(Ordering::Acquire) == Gate::Deleted as u8;
+            if deleted { self.gate_error() } else { self.poisoned(cause) }
+        })
+    }
+
+    /// Syncs what may not be durable, oldest first, and returns the offset below which everything
+    /// is. Called by one thread at a time.
+    fn write_out(&self) -> io::Result<u64> {
+        let end = self.end_offset();
+        let dirty = self.slots_in(self.durability.synced(), end);
+        for slot in &dirty {
+            if let Some(file) = slot.unsynced() {
+                file.sync().inspect_err(|error| {
+                    log::error!("syncing segment {} of {}: {error}", slot.base_offset(), self.name);
+                })?;
+            }
+        }
+        if dirty.iter().any(|slot| slot.needs_entry()) {
+            self.storage.sync_dir(&self.dir).inspect_err(|error| {
+                log::error!("syncing directory {}: {error}", self.dir.display());
+            })?;
+            for slot in &dirty {
+                slot.entry_synced();
+            }
+        }
+        Ok(end)
+    }
+
+    /// The slots that hold offsets from `start` to `end`.
+    fn slots_in(&self, start: u64, end: u64) -> Vec<Arc<Slot>> {
+        let slots = self.slots.read();
+        let first = slots.range(..=start).next_back().map_or(start, |(base, _)| *base);
+        if first >= end {
+            return Vec::new();
+        }
+        slots.range(first..end).map(|(_, slot)| Arc::clone(slot)).collect()
+    }
+
+    /// How many segments wait to be sealed.
+    pub(super) fn rolled_count(&self) -> usize {
+        self.slots.read().values().rev().skip(1).take_while(|slot| slot.rolled().is_some()).count()
+    }
+
+    /// Syncs and seals every segment that will not be written again, and moves the recovery point
+    /// behind the last of them.
+    pub(crate) fn seal_rolled(&self) -> Result<()> {
+        let _sealing = self.sealing.lock();
+        if self.gate.load(Ordering::Acquire) == Gate::Deleted as u8 {
+            return Ok(());
+        }
+        let mut last = None;
+        let result = self.seal_each(&mut last);
+        if let Some(recovery) = last {
+            let checkpoint =
+                Checkpoint { log_start: self.start_offset(), recovery: Some(recovery) };
+            checkpoint.store(&*self.storage, &self.dir)?;
+        }
+        result
+    }
+
+    fn seal_each(&self, last: &mut Option<RecoveryPoint>) -> Result<()> {
+        let waiting: Vec<_> = {
+            let slots = self.slots.read();
+            slots.values().filter_map(|slot| Some((Arc::clone(slot), slot.rolled()?))).collect()
+        };
+        for (slot, summary) in waiting {
+            let index = slot.retire(&summary);
+            self.sync_to(summary.next_offset)?;
+            slot.sealed();
+            *last = Some(recovery_point(slot.base_offset(), &summary));
+            let segment = self.segment(&slot)?;
+            segment.store_index(index, &summary);
+        }
+        Ok(())
+    }
+
+    /// The slot that holds `offset`, and the base offset of the one behind it.
+    pub(super) fn slot_of(&self, offset: u64) -> Option<(Arc<Slot>, Option<u64>)> {
+        let slots = self.slots.read();
+        let (base, slot) = slots.range(..=offset).next_back()?;
+        let next = slots.range(base + 1..).next().map(|(base, _)| *base);
+        Some((Arc::clone(slot), next))
+    }
+
+    /// The first record that is not older than `timestamp`: its offset and its time. Costs a
+    /// binary search over segments and one over an index.
+    pub(crate) fn first_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
+        let slots: Vec<Arc<Slot>> = self.slots.read().values().cloned().collect();
+        // A segment's header says how new the records before it are, so the records looked for
+        // begin in the segment before the first whose header says they have been passed.
+        let (mut low, mut high) = (0, slots.len().saturating_sub(1));
+        while low < high {
+            let middle = low.midpoint(high);
+            let Some(behind) = slots.get(middle + 1) else { break };
+            let segment = self.segment(behind)?;
+            if segment.header().max_timestamp_before >= timestamp {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        // Records that are gone may have raised that mark; then the search goes on behind.
+        for slot in slots.iter().skip(low) {
+            let segment = self.segment(slot)?;
+            if let Some(found) = segment.first_not_older(timestamp)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+pub(super) fn recovery_point(base_offset: u64, summary: &Summary) -> RecoveryPoint {
+    RecoveryPoint {
+        base_offset,
+        position: summary.log_bytes,
+        next_offset: summary.next_offset,
+        max_timestamp: summary.max_timestamp,
+    }
+}
+
+/// The largest timestamp up to the end of a segment, whose own largest is `max_timestamp`.
+pub(super) fn running_max(header: &SegmentHeader, max_timestamp: i64) -> i64 {
+    header.max_timestamp_before.max(max_timestamp)
+}
