@@ -17,7 +17,7 @@ mod support;
 use std::time::Duration;
 
 use forebay::{Broker, Record, Start, Topic, TopicConfig};
-use support::{POOL, Row, digest, expected_digest, fill, measure, reserved_file, timed};
+use support::{Row, measure, reserved_file, timed};
 
 const ROUNDS: usize = 7;
 /// What one run of a row moves.
@@ -40,6 +40,34 @@ fn main() {
         replay();
     }
 }
+
+/// The payload every record carries: different in each, so that a checksum over all of them tells
+/// whether each was really there.
+fn fill(payload: &mut [u8], number: u64) {
+    let stamp = number.to_le_bytes();
+    let at = payload.len().min(stamp.len());
+    payload[..at].copy_from_slice(&stamp[..at]);
+}
+
+/// A sum that depends on every payload's number.
+fn digest(sum: u64, payload: &[u8]) -> u64 {
+    let mut stamp = [0; 8];
+    let at = payload.len().min(8);
+    stamp[..at].copy_from_slice(&payload[..at]);
+    sum.wrapping_mul(31).wrapping_add(u64::from_le_bytes(stamp) ^ payload.len() as u64)
+}
+
+/// What [`digest`] comes to over records `0..count` of `size` bytes.
+fn expected_digest(count: u64, size: usize) -> u64 {
+    let mut payload = vec![7; size];
+    (0..count).fold(0, |sum, number| {
+        fill(&mut payload, number);
+        digest(sum, &payload)
+    })
+}
+
+/// How many payloads are ready before the clock starts, to be used in turn.
+const POOL: usize = 1000;
 
 fn payloads(size: usize) -> Vec<Vec<u8>> {
     vec![vec![7; size]; POOL]

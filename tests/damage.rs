@@ -162,7 +162,7 @@ fn judge(found: &Result<(u64, bool)>, clean: bool, what: &str) {
             assert!(*reported, "{what}: {count} records and nothing reported");
         }
         Err(Error::Corrupt { path, .. }) => {
-            assert!(path.is_absolute(), "{what}: the file is named")
+            assert!(path.is_absolute(), "{what}: the file is named");
         }
         Err(Error::UnknownTopic { .. }) if what.contains("topics/t/topic") => {}
         Err(error) => panic!("{what}: {error}"),

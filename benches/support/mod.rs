@@ -4,34 +4,6 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The payload every record carries: different in each, so that a checksum over all of them tells
-/// whether each was really there.
-pub fn fill(payload: &mut [u8], number: u64) {
-    let stamp = number.to_le_bytes();
-    let at = payload.len().min(stamp.len());
-    payload[..at].copy_from_slice(&stamp[..at]);
-}
-
-/// A sum that depends on every payload's number.
-pub fn digest(sum: u64, payload: &[u8]) -> u64 {
-    let mut stamp = [0; 8];
-    let at = payload.len().min(8);
-    stamp[..at].copy_from_slice(&payload[..at]);
-    sum.wrapping_mul(31).wrapping_add(u64::from_le_bytes(stamp) ^ payload.len() as u64)
-}
-
-/// What [`digest`] comes to over records `0..count` of `size` bytes.
-pub fn expected_digest(count: u64, size: usize) -> u64 {
-    let mut payload = vec![7; size];
-    (0..count).fold(0, |sum, number| {
-        fill(&mut payload, number);
-        digest(sum, &payload)
-    })
-}
-
-/// How many payloads are ready before the clock starts, to be used in turn.
-pub const POOL: usize = 1000;
-
 /// One thing to be measured: its name, and a function that does it once and says how long it took.
 pub struct Row<'a> {
     pub name: String,

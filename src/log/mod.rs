@@ -2,7 +2,7 @@
 //!
 //! [`Log`] is what everybody shares and looks at without the append lock; [`LogWriter`] is what
 //! the holder of that lock works with; [`LogCursor`] is a place to read from. Recovery happens in
-//! [`Log::open`].
+//! [`open`].
 
 mod checkpoint;
 mod cursor;

@@ -1,0 +1,137 @@
+//! The format on disk: files of every released version are opened for ever.
+//!
+//! `cargo test --test format -- --ignored` writes a fixture of the present version; it is run once
+//! for each version that changes the format, and its result is kept.
+
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use forebay::{
+    Broker, ManualClock, OwnedRecord, Record, Start, Timestamp, TimestampType, TopicConfig,
+};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("create");
+    for entry in fs::read_dir(from).expect("list") {
+        let entry = entry.expect("entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+/// Everything a topic can hold in version 1.
+fn write(dir: &Path) {
+    let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
+    let broker = Broker::builder(dir).manual_clock(&clock).open().expect("open");
+    let config = TopicConfig::new().partitions(2).segment_bytes(4096).index_interval_bytes(256);
+    let topic = broker.create_topic("orders.v1", config).expect("create");
+    for number in 0..40 {
+        topic.send(Record::new(&value(number)).partition(0)).expect("send");
+    }
+    let batch = [
+        Record::new("paid").key("user-7").header("trace", "ab12").header("trace", b"\xff\x00"),
+        Record::tombstone().key("user-8").timestamp(Timestamp::from_millis(5)),
+        Record::new("").key(""),
+    ];
+    let batch: Vec<_> = batch.into_iter().map(|record| record.partition(1)).collect();
+    topic.send_batch(&batch).expect("send");
+    let stamped = TopicConfig::new().timestamp_type(TimestampType::AppendTime);
+    let stamped = broker.create_topic("stamped", stamped).expect("create");
+    stamped.send(Record::new("x").timestamp(Timestamp::from_millis(1))).expect("send");
+    broker.close().expect("close");
+    fs::remove_file(dir.join("LOCK")).expect("remove");
+}
+
+fn value(number: u64) -> String {
+    format!("order {number} {}", "z".repeat((number * 13 % 200) as usize))
+}
+
+fn all(broker: &Broker, topic: &str, partition: u32) -> Vec<OwnedRecord> {
+    let mut reader =
+        broker.reader().partition(topic, partition, Start::Earliest).open().expect("reader");
+    let mut records = Vec::new();
+    loop {
+        let batch = reader.try_poll().expect("poll");
+        if batch.is_empty() {
+            return records;
+        }
+        records.extend(batch.iter().map(|record| record.to_owned()));
+    }
+}
+
+fn check_version_1(dir: &Path) {
+    let broker = Broker::open(dir).expect("open");
+    assert_eq!(broker.recovery_report().partitions, []);
+    assert_eq!(broker.topics(), ["orders.v1", "stamped"]);
+    let topic = broker.topic("orders.v1").expect("topic");
+    let config = TopicConfig::new().partitions(2).segment_bytes(4096).index_interval_bytes(256);
+    assert_eq!(topic.config(), config);
+    let first = all(&broker, "orders.v1", 0);
+    assert_eq!(first.len(), 40);
+    for (number, record) in (0..).zip(&first) {
+        assert_eq!(
+            (record.offset, record.value.as_deref()),
+            (number, Some(value(number).as_bytes()))
+        );
+        assert_eq!(record.timestamp.as_millis(), 1_700_000_000_000);
+    }
+    let second = all(&broker, "orders.v1", 1);
+    assert_eq!(second.len(), 3);
+    assert_eq!(
+        second[0].headers,
+        [("trace".to_owned(), b"ab12".to_vec()), ("trace".to_owned(), vec![255, 0])]
+    );
+    assert_eq!(second[0].key.as_deref(), Some(&b"user-7"[..]));
+    assert_eq!((&second[1].value, second[1].timestamp.as_millis()), (&None, 5));
+    assert_eq!(
+        (second[2].key.as_deref(), second[2].value.as_deref()),
+        (Some(&b""[..]), Some(&b""[..]))
+    );
+    assert_eq!(all(&broker, "stamped", 0)[0].timestamp.as_millis(), 1_700_000_000_000);
+    assert!(broker.describe_topic("orders.v1").expect("describe").partitions[0].segments > 1);
+    // And it is gone on with.
+    let sent = topic.send(Record::new("next").partition(0)).expect("send");
+    assert_eq!(sent.offset, 40);
+    assert_eq!(all(&broker, "orders.v1", 0).len(), 41);
+}
+
+#[test]
+fn a_directory_of_version_1_is_opened_and_gone_on_with() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    copy(&fixtures().join("version-1"), dir.path());
+    check_version_1(dir.path());
+}
+
+#[test]
+fn what_is_written_today_is_version_1() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    write(dir.path());
+    check_version_1(dir.path());
+    let names = |dir: &Path| {
+        let mut names: Vec<_> = fs::read_dir(dir.join("topics/orders.v1/0"))
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let fixture = fixtures().join("version-1");
+    assert!(names(&fixture).iter().all(|name| names(dir.path()).contains(name)), "the same files");
+}
+
+#[test]
+#[ignore = "writes into the source tree, for a new version of the format"]
+fn write_the_fixture_of_this_version() {
+    let dir = fixtures().join("version-1");
+    assert!(!dir.exists(), "a fixture is written once and kept for ever");
+    write(&dir);
+}

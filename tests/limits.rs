@@ -1,0 +1,83 @@
+//! Limits of the process are errors and not signals: the size of files, the number of open ones.
+//!
+//! Each test runs itself again under the shell's `ulimit`.
+
+#![cfg(unix)]
+
+use std::process::Command;
+
+use forebay::{Broker, Error, Record, Start, TopicConfig};
+
+/// Runs one of the tests below in a process of its own, under a limit.
+fn under(limit: &str, test: &str) {
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            &format!("ulimit {limit} && exec \"$0\" --exact {test} --ignored --nocapture"),
+        ])
+        .arg(std::env::current_exe().expect("this test"))
+        .env("FOREBAY_LIMITED", limit)
+        .output()
+        .expect("sh");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{test} under ulimit {limit}: {} {text}", output.status);
+}
+
+fn is_limited() -> bool {
+    std::env::var("FOREBAY_LIMITED").is_ok()
+}
+
+#[test]
+fn a_file_size_limit_is_an_error_and_not_a_signal() {
+    under("-f 200", "fill_files");
+}
+
+#[test]
+#[ignore = "run by the other test, under a limit"]
+fn fill_files() {
+    if !is_limited() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+    let value = [1; 1000];
+    let refused =
+        (0..10_000).find_map(|_| topic.send(Record::new(&value)).err()).expect("it is full");
+    assert!(matches!(refused, Error::StorageFull { .. }), "{refused}");
+    let count = topic.latest_offset(0).expect("offset");
+    assert!(count > 10);
+    broker
+        .create_topic("other", TopicConfig::new())
+        .expect("create")
+        .send(Record::new("x"))
+        .expect("send");
+    broker.close().expect("close");
+    let broker = Broker::open(dir.path()).expect("reopen");
+    let mut reader = broker.reader().topic("t", Start::Earliest).open().expect("reader");
+    let polls =
+        std::iter::from_fn(|| Some(reader.try_poll().expect("poll").len()).filter(|len| *len > 0));
+    assert_eq!(polls.sum::<usize>() as u64, count);
+}
+
+#[test]
+fn a_limit_of_open_files_is_an_error_and_passes() {
+    under("-n 40", "open_many");
+}
+
+#[test]
+#[ignore = "run by the other test, under a limit"]
+fn open_many() {
+    if !is_limited() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new().partitions(60)).expect("create");
+    let send = |partition| topic.send(Record::new("x").partition(partition));
+    let refused = (0..60).find_map(|partition| send(partition).err()).expect("there are too many");
+    assert!(matches!(refused, Error::Io { .. }), "{refused}");
+    assert_eq!(send(0).expect("those that are open go on").offset, 1);
+    let mut reader = broker.reader().partition("t", 0, Start::Earliest).open().expect("reader");
+    assert_eq!(reader.try_poll().expect("poll").len(), 2);
+}
