@@ -4,6 +4,8 @@
 //! frame's checksum is checked once, its records are found once, and what is handed out are their
 //! places in the mapping. No lock is taken but where one segment ends and the next begins.
 
+use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::shared::Log;
@@ -25,24 +27,26 @@ pub(crate) struct RecordLocation {
     pub(crate) source: u32,
 }
 
-/// A run of bytes in a segment.
-#[derive(Clone, Copy, Debug, Default)]
+/// A run of bytes in a segment, behind its header: so it never ends at 0, and that it is absent can
+/// be said in the same 8 bytes.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     start: u32,
-    end: u32,
+    end: NonZeroU32,
 }
 
 impl Span {
     #[inline]
     fn new(base: usize, start: usize, end: usize) -> Self {
         // A segment is smaller than 4 GiB, and both lie in it.
-        Self { start: (base + start) as u32, end: (base + end) as u32 }
+        let end = NonZeroU32::new((base + end) as u32).unwrap_or(NonZeroU32::MIN);
+        Self { start: (base + start) as u32, end }
     }
 
     /// The bytes, from the segment they lie in.
     #[inline]
     pub(crate) fn of(self, segment: &Segment) -> &[u8] {
-        segment.bytes(self.start as usize, self.end as usize)
+        segment.bytes(self.start as usize, self.end.get() as usize)
     }
 }
 
@@ -58,6 +62,57 @@ struct OpenFrame {
     offset: u64,
     next_offset: u64,
     timestamp: i64,
+}
+
+/// How many places are made at once for records to be read.
+const RESERVE: usize = 512;
+
+impl OpenFrame {
+    /// Adds its records from `next_offset` on to `out`, and says whether all were, or whether the
+    /// budget ended first.
+    #[inline]
+    fn hand_out(
+        &mut self,
+        segment: &Segment,
+        next_offset: &mut u64,
+        source: u32,
+        budget: &mut Budget,
+        out: &mut Vec<RecordLocation>,
+    ) -> Result<bool> {
+        let body = segment.bytes(self.body, self.end);
+        while self.offset < self.next_offset {
+            if budget.is_spent() {
+                return Ok(false);
+            }
+            let Some(found) = record_codec::decode(body, self.at) else {
+                let position = self.body + self.at;
+                return Err(segment.corrupt(position, "a frame holds what is not a record"));
+            };
+            if self.offset >= *next_offset {
+                let bytes = found.end - self.at;
+                if bytes > budget.bytes && !out.is_empty() {
+                    budget.bytes = 0;
+                    return Ok(false);
+                }
+                let span = |range: Range<usize>| Span::new(self.body, range.start, range.end);
+                out.push(RecordLocation {
+                    offset: self.offset,
+                    timestamp: self.timestamp.saturating_add(found.timestamp_delta),
+                    key: found.key.map(span),
+                    value: found.value.map(span),
+                    headers: span(found.headers..found.end),
+                    header_count: found.header_count as u32,
+                    source,
+                });
+                *next_offset = self.offset + 1;
+                budget.records -= 1;
+                budget.bytes = budget.bytes.saturating_sub(bytes);
+            }
+            self.at = found.end;
+            self.offset += 1;
+        }
+        Ok(true)
+    }
 }
 
 /// How much may still be read.
@@ -170,18 +225,17 @@ impl LogCursor {
         budget: &mut Budget,
         out: &mut Vec<RecordLocation>,
     ) -> Result<()> {
-        let committed = segment.committed();
-        loop {
-            if let Some(frame) = self.frame.take() {
-                self.frame = self.read_frame(segment, frame, source, budget, out)?;
-                if self.frame.is_some() {
+        let bytes = segment.bytes(0, usize::MAX);
+        while !budget.is_spent() {
+            if let Some(frame) = &mut self.frame {
+                if !frame.hand_out(segment, &mut self.next_offset, source, budget, out)? {
                     return Ok(());
                 }
+                self.frame = None;
+                continue;
             }
-            if budget.is_spent() {
-                return Ok(());
-            }
-            let found = match segment.frame_at(self.position, committed) {
+            let rest = bytes.get(self.position..).unwrap_or_default();
+            let found = match segment.frame_in(rest) {
                 Ok(found) => found,
                 Err(NoFrame::End) => return Ok(()),
                 Err(NoFrame::Invalid(detail)) => return Err(segment.corrupt(self.position, detail)),
@@ -190,74 +244,32 @@ impl LogCursor {
             if offset != self.frame_offset {
                 return Err(self.out_of_sequence(segment, offset));
             }
-            let next_offset = offset + u64::from(found.header.count);
             let body = self.position + HEADER_BYTES;
-            if next_offset > self.next_offset {
-                self.frame = Some(OpenFrame {
-                    body,
-                    end: body + found.body.len(),
-                    at: 0,
-                    offset,
-                    next_offset,
-                    timestamp: found.header.timestamp,
-                });
-            }
-            self.frame_offset = next_offset;
-            self.position += found.stride;
-        }
-    }
-
-    /// Hands out records of an open frame; returns it if the budget ended first.
-    #[inline]
-    fn read_frame(
-        &mut self,
-        segment: &Segment,
-        mut frame: OpenFrame,
-        source: u32,
-        budget: &mut Budget,
-        out: &mut Vec<RecordLocation>,
-    ) -> Result<Option<OpenFrame>> {
-        let body = segment.bytes(frame.body, frame.end);
-        while frame.offset < frame.next_offset {
-            if budget.is_spent() {
-                return Ok(Some(frame));
-            }
-            let Some(found) = record_codec::decode(body, frame.at) else {
-                let error =
-                    segment.corrupt(frame.body + frame.at, "a frame holds what is not a record");
-                self.frame = Some(frame);
-                return Err(error);
+            let mut frame = OpenFrame {
+                body,
+                end: body + found.body.len(),
+                at: 0,
+                offset,
+                next_offset: offset + u64::from(found.header.count),
+                timestamp: found.header.timestamp,
             };
-            let start = frame.at;
-            frame.at = found.end;
-            let offset = frame.offset;
-            frame.offset += 1;
-            if offset < self.next_offset {
+            self.frame_offset = frame.next_offset;
+            self.position += found.stride;
+            if frame.next_offset <= self.next_offset {
                 continue;
             }
-            let bytes = found.end - start;
-            if bytes > budget.bytes && !out.is_empty() {
-                budget.bytes = 0;
-                frame.at = start;
-                frame.offset = offset;
-                return Ok(Some(frame));
+            let expected = (rest.len() / found.stride).min(budget.records);
+            if out.capacity() - out.len() < expected.min(RESERVE) {
+                out.reserve(expected.min(RESERVE));
             }
-            let span =
-                |range: std::ops::Range<usize>| Span::new(frame.body, range.start, range.end);
-            out.push(RecordLocation {
-                offset,
-                timestamp: frame.timestamp.saturating_add(found.timestamp_delta),
-                key: found.key.map(span),
-                value: found.value.map(span),
-                headers: Span::new(frame.body, found.headers, found.end),
-                header_count: found.header_count as u32,
-                source,
-            });
-            self.next_offset = frame.offset;
-            budget.records -= 1;
-            budget.bytes = budget.bytes.saturating_sub(bytes);
+            // Most frames are handed out whole and never become a part of the cursor.
+            let done = frame.hand_out(segment, &mut self.next_offset, source, budget, out);
+            if !matches!(done, Ok(true)) {
+                self.frame = Some(frame);
+                return done.map(|_| ());
+            }
         }
-        Ok(None)
+        Ok(())
     }
 
     #[cold]

@@ -120,7 +120,13 @@ impl Segment {
     /// The frame at `position`, in a segment read up to `committed`.
     #[inline]
     pub(crate) fn frame_at(&self, position: usize, committed: usize) -> Result<Frame<'_>, NoFrame> {
-        frame::read(self.bytes(position, committed), self.seed)
+        self.frame_in(self.bytes(position, committed))
+    }
+
+    /// The frame at the start of `bytes`, which are this segment's.
+    #[inline]
+    pub(crate) fn frame_in<'a>(&self, bytes: &'a [u8]) -> Result<Frame<'a>, NoFrame> {
+        frame::read(bytes, self.seed)
     }
 
     /// The error for what was found at `position` in place of a frame.
