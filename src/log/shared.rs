@@ -219,19 +219,29 @@ impl Log {
         }
     }
 
-    /// Waits until every record below `offset` is on stable storage.
+    /// Waits until every record below `offset` is on stable storage, and takes those behind it along
+    /// for whoever waits for them.
     pub(crate) fn sync_to(&self, offset: u64) -> Result<()> {
-        self.durability.wait(offset, || self.write_out()).map_err(|cause| {
+        self.wait_for(offset, || self.write_out(self.end_offset()))
+    }
+
+    /// Waits until the segments below `offset`, where one ends, are on stable storage. The segment
+    /// being written is left alone: syncing it would slow its appender down for nobody's good.
+    fn sync_segments_to(&self, offset: u64) -> Result<()> {
+        self.wait_for(offset, || self.write_out(offset))
+    }
+
+    fn wait_for(&self, offset: u64, sync: impl Fn() -> io::Result<u64>) -> Result<()> {
+        self.durability.wait(offset, sync).map_err(|cause| {
             // The files of a deleted topic cannot be synced, and need not be.
             let deleted = self.gate.load(Ordering::Acquire) == Gate::Deleted as u8;
             if deleted { self.gate_error() } else { self.poisoned(cause) }
         })
     }
 
-    /// Syncs what may not be durable, oldest first, and returns the offset below which everything
-    /// is. Called by one thread at a time.
-    fn write_out(&self) -> io::Result<u64> {
-        let end = self.end_offset();
+    /// Syncs what may not be durable below `end`, oldest first, and returns `end`. Called by one
+    /// thread at a time.
+    fn write_out(&self, end: u64) -> io::Result<u64> {
         let dirty = self.slots_in(self.durability.synced(), end);
         for slot in &dirty {
             if let Some(file) = slot.unsynced() {
@@ -290,7 +300,7 @@ impl Log {
         };
         for (slot, summary) in waiting {
             let index = slot.retire(&summary);
-            self.sync_to(summary.next_offset)?;
+            self.sync_segments_to(summary.next_offset)?;
             slot.sealed();
             *last = Some(recovery_point(slot.base_offset(), &summary));
             let segment = self.segment(&slot)?;

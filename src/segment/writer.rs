@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::{IndexBuilder, SparseIndex, Summary};
@@ -23,6 +23,8 @@ const MAX_STEP: usize = 4 << 20;
 const PREPARE_FROM: usize = 128 << 10;
 /// How far ahead of the appender pages are touched, in one piece.
 const PREPARE_STEP: usize = 1 << 20;
+/// How many bytes are touched between two looks at where the appender is.
+const PREPARE_PIECE: usize = 128 << 10;
 
 /// What a new segment is made with.
 #[derive(Debug)]
@@ -40,17 +42,28 @@ pub(crate) struct NewSegment {
     pub(crate) busy: bool,
 }
 
-/// Pages that will be stored to soon.
+/// Pages that will be stored to soon, of a segment that may be gone by then.
 #[derive(Debug)]
 pub(crate) struct Pages {
-    region: Arc<Region>,
+    region: Weak<Region>,
     range: Range<usize>,
 }
 
 impl Pages {
-    /// Has them ready, so that storing to them does not wait for it.
+    /// Has them ready, so that storing to them does not wait for it. What the appender has reached
+    /// in the meantime is left to it.
     pub(crate) fn prepare(&self) {
-        self.region.prepare(self.range.clone());
+        let mut start = self.range.start;
+        while start < self.range.end {
+            let Some(region) = self.region.upgrade() else { return };
+            if region.committed() >= start {
+                // The appender has caught up: go ahead of it instead of getting in its way.
+                start = (region.committed() + PREPARE_PIECE).next_multiple_of(4 << 10);
+            }
+            let end = (start + PREPARE_PIECE).min(self.range.end);
+            region.prepare(start..end);
+            start = end;
+        }
     }
 }
 
@@ -257,8 +270,8 @@ impl SegmentWriter {
     fn prepare_from(&mut self, start: usize) {
         let end = (start + 2 * PREPARE_STEP).min(self.region.limit());
         if start < end {
-            self.pages =
-                Some(Pages { region: Arc::clone(self.region.region()), range: start..end });
+            let region = Arc::downgrade(self.region.region());
+            self.pages = Some(Pages { region, range: start..end });
             self.prepared = end;
         }
     }
