@@ -21,8 +21,10 @@ const MAX_STEP: usize = 4 << 20;
 /// From here on a segment has its pages touched ahead of the appender. Smaller ones are not worth
 /// the memory.
 const PREPARE_FROM: usize = 128 << 10;
-/// How far ahead of the appender pages are touched, in one piece.
-const PREPARE_STEP: usize = 1 << 20;
+/// How far ahead of the appender pages are touched, in one piece: this share of what the segment
+/// has come to, within these bounds. Who has sent much is likely to send more.
+const PREPARE_SHARE: usize = 4;
+const PREPARE_STEPS: (usize, usize) = (1 << 20, 4 << 20);
 /// How many bytes are touched between two looks at where the appender is.
 const PREPARE_PIECE: usize = 128 << 10;
 
@@ -108,6 +110,8 @@ pub(crate) struct SegmentWriter {
     prepared: usize,
     /// Pages to be prepared, until they are taken.
     pages: Option<Pages>,
+    /// Whether the segment before this one filled up.
+    busy: bool,
 }
 
 impl SegmentWriter {
@@ -166,6 +170,7 @@ impl SegmentWriter {
             step_at: 0,
             prepared: 0,
             pages: None,
+            busy: new.busy,
         };
         if new.busy {
             writer.prepare_from(0);
@@ -213,6 +218,7 @@ impl SegmentWriter {
             step_at: 0,
             prepared: 0,
             pages: None,
+            busy: false,
         };
         writer.set_step();
         Ok(writer)
@@ -250,10 +256,11 @@ impl SegmentWriter {
         if end > self.region.limit() {
             self.grow(end)?;
         }
-        if end >= PREPARE_FROM && end + PREPARE_STEP > self.prepared {
-            if end + 2 * PREPARE_STEP > self.region.limit() {
+        let ahead = self.prepare_step();
+        if end >= PREPARE_FROM && end + ahead > self.prepared {
+            if end + 2 * ahead > self.region.limit() {
                 // Without room ahead there is less to prepare; room for the frame there is.
-                drop(self.grow(end + 2 * PREPARE_STEP));
+                drop(self.grow(end + 2 * ahead));
             }
             self.prepare_from(end.max(self.prepared));
         }
@@ -261,14 +268,19 @@ impl SegmentWriter {
         Ok(())
     }
 
+    fn prepare_step(&self) -> usize {
+        let (least, most) = PREPARE_STEPS;
+        if self.busy { most } else { (self.region.committed() / PREPARE_SHARE).clamp(least, most) }
+    }
+
     fn set_step(&mut self) {
         let limit = self.region.limit();
-        let prepare_at = self.prepared.saturating_sub(PREPARE_STEP).max(PREPARE_FROM);
+        let prepare_at = self.prepared.saturating_sub(self.prepare_step()).max(PREPARE_FROM);
         self.step_at = if self.prepared < limit { prepare_at.min(limit) } else { limit };
     }
 
     fn prepare_from(&mut self, start: usize) {
-        let end = (start + 2 * PREPARE_STEP).min(self.region.limit());
+        let end = (start + 2 * self.prepare_step()).min(self.region.limit());
         if start < end {
             let region = Arc::downgrade(self.region.region());
             self.pages = Some(Pages { region, range: start..end });
