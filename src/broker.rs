@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::clock::Clock;
 use crate::config::{TopicConfig, check_topic_name};
 use crate::error::{Error, Result};
-use crate::log::{Gate, Recovery};
+use crate::log::Recovery;
 use crate::storage::{LockGuard, remove_tree};
 use crate::topic::{Surroundings, TopicState, is_unfinished};
 
@@ -200,12 +200,14 @@ impl Broker {
     ///
     /// [`Error::UnknownTopic`], [`Error::Closed`], [`Error::Io`].
     pub fn delete_topic(&self, name: &str) -> Result<()> {
-        let inner = &*self.inner;
-        let _admin = inner.admin.lock();
-        let topic = inner.topic(name)?;
-        topic.delete(&inner.topics_dir())?;
-        inner.topics.write().remove(name);
-        Ok(())
+        let (result, doomed) = self.inner.delete(name)?;
+        // The directory goes without a lock held, and if not now, then at the next open.
+        if let Some(doomed) = doomed
+            && let Err(error) = remove_tree(&*self.inner.around.storage, &doomed)
+        {
+            log::warn!("removing {}: {error}; the next open removes it", doomed.display());
+        }
+        result
     }
 
     /// Waits until every record that was appended before is on stable storage.
@@ -285,7 +287,9 @@ impl BrokerInner {
         storage
             .create_dir_all(&topics_dir)
             .map_err(|error| Error::space("creating directory", &topics_dir, 0, error))?;
-        let (topics, recovery) = open_topics(&around, &topics_dir)?;
+        // If it fails, nothing is to be done in the directory once the lock is gone.
+        let (topics, recovery) =
+            open_topics(&around, &topics_dir).inspect_err(|_| around.background.stop())?;
         log::info!("opened {}: {} topics", dir.display(), topics.len());
         Ok(Self {
             dir,
@@ -354,24 +358,37 @@ impl BrokerInner {
         }
         let topic = Arc::new(TopicState::create(&self.around, &self.topics_dir(), name, config)?);
         self.topics.write().insert(Arc::clone(topic.name()), Arc::clone(&topic));
-        log::info!("created topic {name} with {} partitions", topic.partition_count());
         Ok(topic)
     }
 
-    fn close(&self) -> Result<()> {
+    /// Deletes a topic, and returns how that went and the directory that is left to be removed.
+    fn delete(&self, name: &str) -> Result<(Result<()>, Option<PathBuf>)> {
         let _admin = self.admin.lock();
+        let topic = self.topic(name)?;
+        let (result, doomed) = topic.delete(&self.topics_dir());
+        if doomed.is_some() {
+            self.topics.write().remove(name);
+        }
+        Ok((result, doomed))
+    }
+
+    fn close(&self) -> Result<()> {
+        let admin = self.admin.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let topics = std::mem::take(&mut *self.topics.write());
-        let partitions = || topics.values().flat_map(|topic| topic.partitions());
-        partitions().for_each(|partition| partition.shut(Gate::Closed));
+        for topic in topics.values() {
+            topic.close();
+        }
         let mut result = Ok(());
-        for partition in partitions() {
-            result = result.and(partition.log().seal_rolled());
+        for partition in topics.values().flat_map(|topic| topic.partitions()) {
+            // What went wrong without doing harm is put right by the next open.
+            result = result.and(partition.log().seal_rolled().map(drop));
         }
         self.around.background.stop();
         *self.lock.lock() = None;
+        drop(admin);
         log::info!("closed {}", self.dir.display());
         result
     }

@@ -22,14 +22,11 @@ pub(crate) struct Maintenance {
 impl Maintenance {
     /// Starts the threads.
     pub(crate) fn start(dir: &Path) -> Result<Self> {
-        let start = |name, urgency| {
-            Worker::start(name, urgency)
+        let start = |name| {
+            Worker::start(name)
                 .map_err(|error| Error::io("starting a maintenance thread of", dir, error))
         };
-        Ok(Self {
-            at_once: start("forebay-prepare", Urgency::AtOnce)?,
-            later: start("forebay-seal", Urgency::Later)?,
-        })
+        Ok(Self { at_once: start("forebay-prepare")?, later: start("forebay-seal")? })
     }
 }
 
@@ -52,14 +49,10 @@ impl Background for Maintenance {
 struct Worker(Mutex<Option<(Sender<Job>, JoinHandle<()>)>>);
 
 impl Worker {
-    fn start(name: &str, urgency: Urgency) -> std::io::Result<Self> {
+    fn start(name: &str) -> std::io::Result<Self> {
         let (jobs, queue) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            if urgency == Urgency::Later {
-                step_back();
-            }
-            work(&queue);
-        })?;
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&queue))?;
         Ok(Self(Mutex::new(Some((jobs, thread)))))
     }
 
@@ -77,15 +70,6 @@ impl Worker {
             // The result is that of a thread that catches every panic.
             drop(thread.join());
         }
-    }
-}
-
-/// Lets every other thread of the host run before this one. Linux keeps a priority for each thread;
-/// elsewhere it is the whole process's, and not ours to change.
-fn step_back() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        log::debug!("lowering the priority of a maintenance thread: {error}");
     }
 }
 

@@ -110,6 +110,12 @@ impl Partition {
         self.appender.lock().waiting.retain(|waiting| !Arc::ptr_eq(&waiting.waker, waker));
     }
 
+    /// How many registrations wait to be rung.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.appender.lock().waiting.len()
+    }
+
     /// Takes no more records, and tells everybody who waits.
     pub(crate) fn shut(&self, gate: Gate) {
         self.shut_locked(self.appender.lock(), gate);
@@ -126,7 +132,13 @@ impl Partition {
 
 /// Seals what can be sealed. A failure is met again by whoever waits for a sync.
 fn seal(log: &Log) {
-    if let Err(error) = log.seal_rolled() {
-        log::error!("sealing segments of {}: {error}", log.name());
+    match log.seal_rolled() {
+        Ok(troubles) => {
+            log::debug!("{}: sealed, durable up to offset {}", log.name(), log.synced_offset());
+            for trouble in troubles {
+                log::warn!("{}: {trouble}", log.name());
+            }
+        }
+        Err(error) => log::error!("sealing segments of {}: {error}", log.name()),
     }
 }

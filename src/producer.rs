@@ -320,8 +320,11 @@ impl<'a, 'r> Batch<'a, 'r> {
         }
         let now = clock.now();
         let mut appends = Vec::with_capacity(locked.len());
-        for (_, records, appender) in &mut locked {
-            appends.push(appender.writer.prepare_batch(records, now)?);
+        for (_, records, appender) in &locked {
+            appends.push(appender.writer.measure_batch(records, now)?);
+        }
+        for ((_, _, appender), append) in locked.iter_mut().zip(&appends) {
+            appender.writer.prepare_batch(append, now)?;
         }
         for ((_, records, appender), append) in locked.iter_mut().zip(&appends) {
             appender.writer.commit_batch(append, records, now);

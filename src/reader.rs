@@ -478,3 +478,40 @@ impl Drop for Records<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Record, TopicConfig};
+
+    #[test]
+    fn readers_that_come_and_go_leave_no_registration() {
+        let broker = Broker::in_memory().expect("open");
+        broker.create_topic("t", TopicConfig::new()).expect("create");
+        let partition =
+            Arc::clone(broker.inner.topic("t").expect("topic").partition(0).expect("partition"));
+        for _ in 0..100 {
+            let mut reader = broker.reader().topic("t", Start::Latest).open().expect("reader");
+            assert!(reader.poll(Duration::from_micros(1)).expect("poll").is_empty());
+            assert_eq!(partition.waiting(), 1);
+            assert!(reader.poll(Duration::from_micros(1)).expect("poll").is_empty());
+            assert_eq!(partition.waiting(), 1, "one for each reader, however often it waits");
+        }
+        assert_eq!(partition.waiting(), 0);
+    }
+
+    #[test]
+    fn an_append_takes_registrations_away_and_rings() {
+        let broker = Broker::in_memory().expect("open");
+        let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+        let partition =
+            Arc::clone(broker.inner.topic("t").expect("topic").partition(0).expect("partition"));
+        let mut reader = broker.reader().topic("t", Start::Latest).open().expect("reader");
+        assert!(reader.poll(Duration::from_micros(1)).expect("poll").is_empty());
+        assert!(reader.ring.is_empty());
+        topic.send(Record::new("x")).expect("send");
+        assert_eq!(partition.waiting(), 0);
+        assert_eq!(reader.try_poll().expect("poll").len(), 1);
+        assert_eq!(reader.ring, [0]);
+    }
+}

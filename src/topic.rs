@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::background::Background;
@@ -49,8 +49,9 @@ pub(crate) struct TopicState {
     around: Surroundings,
     partitions: GrowingList<Arc<Partition>>,
     config: RwLock<Arc<TopicConfig>>,
-    /// Held while settings or partitions are changed. Comes before the append locks.
-    changing: Mutex<()>,
+    /// Held while settings or partitions are changed, and says whether they may be. Comes before the
+    /// append locks.
+    changing: Mutex<Gate>,
 }
 
 impl TopicState {
@@ -68,11 +69,6 @@ impl TopicState {
         let io_error = |error| Error::space("creating topic directory", &dir, 0, error);
         remove_leftover(storage, &making).map_err(io_error)?;
         storage.create_dir(&making).map_err(io_error)?;
-        let give_up = || {
-            if let Err(error) = remove_leftover(storage, &making) {
-                log::warn!("removing {}: {error}", making.display());
-            }
-        };
         let fill = || {
             for partition in 0..config.partitions {
                 storage.create_dir(&making.join(partition.to_string())).map_err(io_error)?;
@@ -82,13 +78,18 @@ impl TopicState {
             checked_file::replace(storage, &making.join(METADATA_FILE), KIND, &metadata)?;
             storage.rename(&making, &dir).map_err(io_error)
         };
-        fill().inspect_err(|_| give_up())?;
-        storage.sync_dir(topics).map_err(io_error).inspect_err(|_| {
+        // What cannot be removed now is removed by the next creation or the next open.
+        fill().inspect_err(|_| drop(remove_leftover(storage, &making)))?;
+        let finish = || {
+            storage.sync_dir(topics).map_err(io_error)?;
+            Self::open(around, topics, name)
+        };
+        let (topic, _) = finish().inspect_err(|_| {
             if storage.rename(&dir, &making).is_ok() {
-                give_up();
+                drop(remove_leftover(storage, &making));
             }
         })?;
-        Ok(Self::open(around, topics, name)?.0)
+        Ok(topic)
     }
 
     /// Opens a topic that exists, and says what recovery its partitions needed.
@@ -115,7 +116,7 @@ impl TopicState {
             around: around.clone(),
             partitions: GrowingList::new(),
             config: RwLock::new(Arc::new(metadata.config)),
-            changing: Mutex::new(()),
+            changing: Mutex::new(Gate::Open),
         };
         let mut recoveries = Vec::new();
         for number in 0..partitions {
@@ -176,7 +177,7 @@ impl TopicState {
     /// Changes the settings, durably, from the next append on.
     pub(crate) fn alter(&self, config: &TopicConfig) -> Result<()> {
         config.validate()?;
-        let _changing = self.changing.lock();
+        let _changing = self.change()?;
         if config.partitions != self.partition_count() {
             let reason = format!(
                 "the topic has {} partitions, not {}; their number is changed by create_partitions",
@@ -190,7 +191,7 @@ impl TopicState {
 
     /// Adds partitions until there are `total`.
     pub(crate) fn grow(&self, total: u32) -> Result<()> {
-        let _changing = self.changing.lock();
+        let _changing = self.change()?;
         let present = self.partition_count();
         let config = TopicConfig { partitions: total, ..(*self.config()).clone() };
         config.validate()?;
@@ -232,31 +233,62 @@ impl TopicState {
         Ok(())
     }
 
+    /// Locks settings and partitions against other changes, if the topic is still there.
+    fn change(&self) -> Result<MutexGuard<'_, Gate>> {
+        let changing = self.changing.lock();
+        match *changing {
+            Gate::Open => Ok(changing),
+            Gate::Closed => Err(Error::Closed),
+            Gate::Deleted => Err(Error::UnknownTopic { topic: self.name.to_string() }),
+        }
+    }
+
+    /// Takes no more records and no more changes.
+    pub(crate) fn close(&self) {
+        *self.changing.lock() = Gate::Closed;
+        for partition in self.partitions() {
+            partition.shut(Gate::Closed);
+        }
+    }
+
     /// Takes the topic out of `topics`, durably. From then on every use of it is an error; what
-    /// readers hold stays readable.
-    pub(crate) fn delete(&self, topics: &Path) -> Result<()> {
-        let _changing = self.changing.lock();
+    /// readers hold stays readable. Returns the directory that is left to be removed.
+    ///
+    /// On failure the topic is as it was, or, if its directory could not be put back, deleted.
+    pub(crate) fn delete(&self, topics: &Path) -> (Result<()>, Option<PathBuf>) {
+        let mut changing = match self.change() {
+            Ok(changing) => changing,
+            Err(error) => return (Err(error), None),
+        };
         let storage = &*self.around.storage;
         let doomed = topics.join(format!("{UNFINISHED}del-{:016x}", storage.random()));
-        // Nobody appends while the directory changes its name, and whoever syncs a file that is no
-        // longer where it was knows why.
+        // Nobody appends or seals while the directory changes its name, and whoever syncs a file
+        // that is no longer where it was knows why.
         let locked: Vec<_> =
             self.partitions().map(|partition| (partition, partition.lock())).collect();
-        let set_gates =
-            |gate| locked.iter().for_each(|(partition, _)| partition.log().set_gate(gate));
+        let held: Vec<_> =
+            self.partitions().map(|partition| partition.log().hold_paths()).collect();
+        let set_gates = |gate| {
+            for (partition, _) in &locked {
+                partition.log().set_gate(gate);
+            }
+        };
         set_gates(Gate::Deleted);
-        storage
-            .rename(&self.dir, &doomed)
+        let renamed = storage.rename(&self.dir, &doomed);
+        let moved = renamed.is_ok();
+        let result = renamed
             .and_then(|()| storage.sync_dir(topics))
-            .map_err(|error| Error::io("deleting topic directory", &self.dir, error))
-            .inspect_err(|_| set_gates(Gate::Open))?;
+            .map_err(|error| Error::io("deleting topic directory", &self.dir, error));
+        if result.is_err() && (!moved || storage.rename(&doomed, &self.dir).is_ok()) {
+            set_gates(Gate::Open);
+            return (result, None);
+        }
+        *changing = Gate::Deleted;
+        drop(held);
         for (partition, appender) in locked {
             partition.shut_locked(appender, Gate::Deleted);
         }
-        if let Err(error) = remove_tree(storage, &doomed) {
-            log::warn!("removing {}: {error}; the next open removes it", doomed.display());
-        }
-        Ok(())
+        (result, Some(doomed))
     }
 }
 

@@ -267,19 +267,6 @@ fn an_idle_reader_uses_no_processor_time() {
 }
 
 #[test]
-fn readers_that_come_and_go_leave_nothing_behind() {
-    let broker = Broker::in_memory().expect("open");
-    let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
-    for _ in 0..1000 {
-        let mut reader = broker.reader().topic("t", Start::Latest).open().expect("reader");
-        assert!(reader.poll(Duration::from_micros(1)).expect("poll").is_empty());
-    }
-    let mut last = broker.reader().topic("t", Start::Latest).open().expect("reader");
-    topic.send(Record::new("x")).expect("send");
-    assert_eq!(last.try_poll().expect("poll").len(), 1);
-}
-
-#[test]
 fn a_busy_partition_does_not_starve_the_others() {
     let broker = Broker::in_memory().expect("open");
     let topic = broker.create_topic("t", TopicConfig::new().partitions(3)).expect("create");

@@ -11,10 +11,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::storage::Storage;
 use crate::storage::checked_file::{self, Kind};
 
-const FILE: &str = "checkpoint";
+pub(super) const FILE: &str = "checkpoint";
 const KIND: Kind = Kind { magic: *b"FOREBAYC", version: 1 };
 
 /// What is known to be durable.
@@ -50,7 +51,24 @@ pub(super) enum Tail {
     Sealed(RecoveryPoint),
 }
 
+/// No log comes near this offset; below it, sums of offsets do not overflow.
+const MAX_OFFSET: u64 = 1 << 62;
+
 impl Checkpoint {
+    /// Whether a log can have these numbers. Those of a sound file can; a file that only has a right
+    /// checksum must not lead to more damage.
+    pub(super) fn is_possible(&self) -> bool {
+        let Some(point) = &self.recovery else { return self.log_start <= MAX_OFFSET };
+        let header = SEGMENT_HEADER_BYTES as u64;
+        let covered = point.next_offset.checked_sub(point.base_offset);
+        self.log_start <= point.next_offset
+            && point.next_offset <= MAX_OFFSET
+            && covered.is_some_and(|covered| covered <= 1 << 32)
+            && (header..=u64::from(u32::MAX)).contains(&point.position)
+            && point.position.is_multiple_of(4)
+            && (point.position == header) == (covered == Some(0))
+    }
+
     /// What the partition in `dir` has, or `None` where it has none yet.
     pub(crate) fn load(storage: &dyn Storage, dir: &Path) -> Result<Option<Self>> {
         checked_file::read(storage, &dir.join(FILE), KIND)

@@ -196,13 +196,32 @@ impl LogCursor {
         out: &mut Vec<RecordLocation>,
     ) -> Result<Option<Arc<Segment>>> {
         self.log.check_gate()?;
+        // A topic that is deleted while it is read may no longer be where its segments are looked for.
+        self.fetch_open(source, budget, out).map_err(|error| match self.log.check_gate() {
+            Ok(()) => error,
+            Err(gone) => gone,
+        })
+    }
+
+    #[inline]
+    fn fetch_open(
+        &mut self,
+        source: u32,
+        budget: &mut Budget,
+        out: &mut Vec<RecordLocation>,
+    ) -> Result<Option<Arc<Segment>>> {
         let before = out.len();
-        while self.has_more() {
+        loop {
+            // Frames are published a moment before the log's end moves; they do not count before.
+            let end = self.log.end_offset();
+            if self.next_offset >= end {
+                return Ok(None);
+            }
             let Some(segment) = self.segment.clone() else {
                 self.enter()?;
                 continue;
             };
-            let read = self.read(&segment, source, budget, out);
+            let read = self.read(&segment, end, source, budget, out);
             if out.len() > before {
                 // Whatever stopped it is met again when these have been handed out.
                 return Ok(Some(segment));
@@ -213,14 +232,15 @@ impl LogCursor {
             }
             self.enter()?;
         }
-        Ok(None)
     }
 
-    /// Reads frames of one segment until its committed end or the end of the budget.
+    /// Reads frames of one segment until its committed end, the log's end as it was loaded before, or
+    /// the end of the budget.
     #[inline]
     fn read(
         &mut self,
         segment: &Arc<Segment>,
+        end: u64,
         source: u32,
         budget: &mut Budget,
         out: &mut Vec<RecordLocation>,
@@ -233,6 +253,9 @@ impl LogCursor {
                 }
                 self.frame = None;
                 continue;
+            }
+            if self.frame_offset >= end {
+                return Ok(());
             }
             let rest = bytes.get(self.position..).unwrap_or_default();
             let found = match segment.frame_in(rest) {
@@ -287,8 +310,12 @@ impl LogCursor {
             && current.base_offset() == segment.base_offset()
         {
             // The end of the log was loaded before this: a record below it was published.
-            let more = segment.frame_at(self.position, segment.committed()).is_ok();
-            return if more { Ok(()) } else { Err(self.missing(&segment, next_base)) };
+            if segment.frame_at(self.position, segment.committed()).is_err() {
+                return Err(self.missing(&segment, next_base));
+            }
+            // It may be mapped anew since, to be gone on with; positions in it are the same.
+            self.segment = Some(segment);
+            return Ok(());
         }
         let (position, frame_offset) = segment.floor_offset(self.next_offset);
         (self.position, self.frame_offset) = (position, frame_offset);

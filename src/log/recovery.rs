@@ -58,7 +58,11 @@ pub(crate) fn open(
 ) -> Result<(LogWriter, Option<Recovery>)> {
     let found = list(&**storage, dir)?;
     let checkpoint = Checkpoint::load(&**storage, dir)?.unwrap_or_default();
-    let mut opening = Opening::new(storage, dir, &checkpoint);
+    if !checkpoint.is_possible() {
+        let path = dir.join(checkpoint::FILE);
+        return Err(Error::corrupt(&path, 0, format!("numbers that no log has: {checkpoint:?}")));
+    }
+    let mut opening = Opening::new(storage, dir, name.topic_id, &checkpoint);
     opening.trust(&found)?;
     opening.check_rest(&found)?;
     let recovery = opening.finish()?;
@@ -112,7 +116,9 @@ fn is_ours(name: &str) -> bool {
 struct Opening<'a> {
     storage: &'a Arc<dyn Storage>,
     dir: &'a Path,
+    topic_id: u64,
     point: Option<RecoveryPoint>,
+    log_start: u64,
     slots: Vec<Slot>,
     /// The offset the next frame must have.
     next_offset: u64,
@@ -125,13 +131,20 @@ struct Opening<'a> {
 }
 
 impl<'a> Opening<'a> {
-    fn new(storage: &'a Arc<dyn Storage>, dir: &'a Path, checkpoint: &Checkpoint) -> Self {
+    fn new(
+        storage: &'a Arc<dyn Storage>,
+        dir: &'a Path,
+        topic_id: u64,
+        checkpoint: &Checkpoint,
+    ) -> Self {
         let point = checkpoint.recovery;
         let next_offset = point.map_or(checkpoint.log_start, |point| point.next_offset);
         Self {
             storage,
             dir,
+            topic_id,
             point,
+            log_start: checkpoint.log_start,
             slots: Vec::new(),
             next_offset,
             durable: next_offset,
@@ -147,6 +160,14 @@ impl<'a> Opening<'a> {
         let Some(point) = self.point else { return Ok(()) };
         let below = found.iter().filter(|found| found.base_offset < point.base_offset);
         self.slots.extend(below.map(|found| Slot::stored(found.base_offset)));
+        if let Some(first) = found.first().filter(|first| first.base_offset > self.log_start) {
+            let path = log_path(self.dir, self.log_start);
+            let (starts, first) = (self.log_start, first.base_offset);
+            let detail = format!(
+                "the segment is missing: the log starts with offset {starts}, the first segment with {first}"
+            );
+            return Err(Error::corrupt(&path, 0, detail));
+        }
         let path = log_path(self.dir, point.base_offset);
         let Some(last) = found.iter().find(|found| found.base_offset == point.base_offset) else {
             return Err(Error::corrupt(&path, 0, "the segment with the recovery point is missing"));
@@ -183,7 +204,7 @@ impl<'a> Opening<'a> {
             self.slots.push(Slot::stored(found.base_offset));
             return Ok(true);
         }
-        let segment = Segment::open(self.storage, self.dir, found.base_offset)?;
+        let segment = Segment::open(self.storage, self.dir, found.base_offset, self.topic_id)?;
         let position = usize::try_from(point.position)
             .map_err(|_| segment.corrupt(0, "the recovery point lies beyond what can be mapped"))?;
         let scan = segment.scan(position, point.next_offset, point.max_timestamp, u64::MAX);
@@ -205,7 +226,8 @@ impl<'a> Opening<'a> {
             self.note_reason(base, &format!("a segment with offset {base} where {next} follows"));
             return Ok(false);
         }
-        let segment = match Segment::open(self.storage, self.dir, found.base_offset) {
+        let segment = match Segment::open(self.storage, self.dir, found.base_offset, self.topic_id)
+        {
             Ok(segment) => segment,
             Err(Error::Corrupt { detail, .. }) => {
                 self.note_reason(found.base_offset, &detail);
@@ -240,7 +262,12 @@ impl<'a> Opening<'a> {
         if found.len > scan.position as u64 {
             self.storage
                 .open(&path)
-                .and_then(|file| file.trim(scan.position as u64))
+                .and_then(|file| {
+                    file.trim(scan.position as u64)?;
+                    // What held something must not come back: not behind the records that follow,
+                    // and not below a recovery point that will have passed this file.
+                    if cut > 0 { file.sync() } else { Ok(()) }
+                })
                 .map_err(|error| Error::io("cutting segment", &path, error))?;
         }
         Ok(cut)

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::error::{Error, Result};
 use crate::segment::{Segment, SegmentHeader, Summary};
@@ -145,9 +146,14 @@ impl Log {
         slots.insert(slot.base_offset(), Arc::new(slot));
     }
 
+    /// Forgets a segment that holds nothing. Called under the append lock.
+    pub(super) fn remove_slot(&self, base_offset: u64) {
+        self.slots.write().remove(&base_offset);
+    }
+
     /// The segment of a slot, mapped now if it is not.
     pub(super) fn segment(&self, slot: &Slot) -> Result<Arc<Segment>> {
-        slot.segment(&self.storage, &self.dir)
+        slot.segment(&self.storage, &self.dir, self.name.topic_id)
     }
 
     /// The offset below which everything is on stable storage.
@@ -245,15 +251,11 @@ impl Log {
         let dirty = self.slots_in(self.durability.synced(), end);
         for slot in &dirty {
             if let Some(file) = slot.unsynced() {
-                file.sync().inspect_err(|error| {
-                    log::error!("syncing segment {} of {}: {error}", slot.base_offset(), self.name);
-                })?;
+                file.sync()?;
             }
         }
         if dirty.iter().any(|slot| slot.needs_entry()) {
-            self.storage.sync_dir(&self.dir).inspect_err(|error| {
-                log::error!("syncing directory {}: {error}", self.dir.display());
-            })?;
+            self.storage.sync_dir(&self.dir)?;
             for slot in &dirty {
                 slot.entry_synced();
             }
@@ -277,49 +279,63 @@ impl Log {
     }
 
     /// Syncs and seals every segment that will not be written again, and moves the recovery point
-    /// behind the last of them.
-    pub(crate) fn seal_rolled(&self) -> Result<()> {
+    /// behind the last of them. Returns what went wrong without doing harm.
+    pub(crate) fn seal_rolled(&self) -> Result<Vec<Error>> {
         let _sealing = self.sealing.lock();
+        // Whoever deletes the topic has `sealing` too: while it is held, paths lead where they did.
         if self.gate.load(Ordering::Acquire) == Gate::Deleted as u8 {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let mut last = None;
-        let result = self.seal_each(&mut last);
+        let (mut last, mut troubles) = (None, Vec::new());
+        let result = self.seal_each(&mut last, &mut troubles);
         if let Some(recovery) = last {
             let checkpoint =
                 Checkpoint { log_start: self.start_offset(), recovery: Some(recovery) };
             checkpoint.store(&*self.storage, &self.dir)?;
         }
-        result
+        result.map(|()| troubles)
     }
 
-    fn seal_each(&self, last: &mut Option<RecoveryPoint>) -> Result<()> {
+    fn seal_each(&self, last: &mut Option<RecoveryPoint>, troubles: &mut Vec<Error>) -> Result<()> {
         let waiting: Vec<_> = {
             let slots = self.slots.read();
             slots.values().filter_map(|slot| Some((Arc::clone(slot), slot.rolled()?))).collect()
         };
         for (slot, summary) in waiting {
-            let index = slot.retire(&summary);
+            let (index, trimmed) = slot.retire(&summary);
             self.sync_segments_to(summary.next_offset)?;
             slot.sealed();
             *last = Some(recovery_point(slot.base_offset(), &summary));
             let segment = self.segment(&slot)?;
-            segment.store_index(index, &summary);
+            let stored = segment.store_index(index, &summary);
+            let path = segment.path();
+            troubles.extend(
+                trimmed.err().map(|error| Error::io("cutting the reserve of", path, error)),
+            );
+            troubles
+                .extend(stored.err().map(|error| Error::io("writing the indexes of", path, error)));
         }
         Ok(())
+    }
+
+    /// Keeps every path in the directory from being used until it is dropped.
+    pub(crate) fn hold_paths(&self) -> MutexGuard<'_, ()> {
+        self.sealing.lock()
     }
 
     /// The slot that holds `offset`, and the base offset of the one behind it.
     pub(super) fn slot_of(&self, offset: u64) -> Option<(Arc<Slot>, Option<u64>)> {
         let slots = self.slots.read();
         let (base, slot) = slots.range(..=offset).next_back()?;
-        let next = slots.range(base + 1..).next().map(|(base, _)| *base);
+        let behind = (Bound::Excluded(*base), Bound::Unbounded);
+        let next = slots.range::<u64, _>(behind).next().map(|(base, _)| *base);
         Some((Arc::clone(slot), next))
     }
 
     /// The first record that is not older than `timestamp`: its offset and its time. Costs a
     /// binary search over segments and one over an index.
     pub(crate) fn first_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
+        let end = self.end_offset();
         let slots: Vec<Arc<Slot>> = self.slots.read().values().cloned().collect();
         // A segment's header says how new the records before it are, so the records looked for
         // begin in the segment before the first whose header says they have been passed.
@@ -338,7 +354,7 @@ impl Log {
         for slot in slots.iter().skip(low) {
             let segment = self.segment(slot)?;
             if let Some(found) = segment.first_not_older(timestamp)? {
-                return Ok(Some(found));
+                return Ok(Some(found).filter(|(offset, _)| *offset < end));
             }
         }
         Ok(None)

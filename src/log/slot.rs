@@ -4,6 +4,7 @@
 //! it is durable it is mapped only while somebody reads it, so what a log keeps open is bounded
 //! by what is written and read, not by what is stored.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -92,12 +93,17 @@ impl Slot {
     }
 
     /// The segment, mapped now if it is not.
-    pub(crate) fn segment(&self, storage: &Arc<dyn Storage>, dir: &Path) -> Result<Arc<Segment>> {
+    pub(crate) fn segment(
+        &self,
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        topic_id: u64,
+    ) -> Result<Arc<Segment>> {
         let mut held = self.held.lock();
         if let Some(segment) = held.strong.clone().or_else(|| held.weak.upgrade()) {
             return Ok(segment);
         }
-        let segment = Arc::new(Segment::open(storage, dir, self.base_offset)?);
+        let segment = Arc::new(Segment::open(storage, dir, self.base_offset, topic_id)?);
         held.weak = Arc::downgrade(&segment);
         Ok(segment)
     }
@@ -118,21 +124,18 @@ impl Slot {
     }
 
     /// Cuts the file of a rolled segment behind its last frame, and lets its mapping go unless
-    /// somebody else keeps it. Returns its index.
+    /// somebody else keeps it. Returns its index, and whether it could be cut.
     ///
     /// The mapping goes before the file is synced: taking dirty pages out of a mapping one by one
     /// interrupts every thread of the process for each, giving up the mapping does so once. The
     /// cut comes before that, so that whoever maps the file anew never sees beyond it.
-    pub(crate) fn retire(&self, summary: &Summary) -> Option<SparseIndex> {
+    pub(crate) fn retire(&self, summary: &Summary) -> (Option<SparseIndex>, io::Result<()>) {
         let mut held = self.held.lock();
-        if let Some(file) = &held.unsynced
-            && let Err(error) = file.trim(summary.log_bytes)
-        {
-            log::warn!("trimming segment {}: {error}", self.base_offset);
-        }
-        let segment = held.strong.take()?;
+        // Without the first mapping it was cut before, or is not to be: others may map all of it.
+        let Some(segment) = held.strong.take() else { return (None, Ok(())) };
+        let trimmed = held.unsynced.as_ref().map_or(Ok(()), |file| file.trim(summary.log_bytes));
         held.weak = Arc::downgrade(&segment);
-        segment.copy_index()
+        (segment.copy_index(), trimmed)
     }
 
     /// Says that the segment is on stable storage and will not be written again.

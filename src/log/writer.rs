@@ -97,12 +97,8 @@ impl LogWriter {
         Ok(Appended { offset: append.offset, timestamp: Timestamp::from_millis(timestamp) })
     }
 
-    /// Measures a batch for this partition and makes room for it.
-    pub(crate) fn prepare_batch(
-        &mut self,
-        records: &[&Record<'_>],
-        now: Timestamp,
-    ) -> Result<Append> {
+    /// Measures a batch for this partition, and refuses one it will not take. Changes nothing.
+    pub(crate) fn measure_batch(&self, records: &[&Record<'_>], now: Timestamp) -> Result<Append> {
         let topic = || self.log.name().topic.to_string();
         let Some(first) = records.first() else {
             unreachable!("a partition gets a batch only if it gets a record");
@@ -130,7 +126,6 @@ impl LogWriter {
         if HEADER_BYTES + body_bytes > MAX_FRAME_BYTES {
             return Err(self.too_large((HEADER_BYTES + body_bytes) as u64, MAX_FRAME_BYTES as u64));
         }
-        self.prepare(body_bytes, now)?;
         Ok(Append {
             offset: self.next_offset,
             count: u32::try_from(records.len()).expect("MAX_RECORDS is below 2^32"),
@@ -142,7 +137,12 @@ impl LogWriter {
         })
     }
 
-    /// Appends what [`prepare_batch`](Self::prepare_batch) has measured.
+    /// Makes room for what [`measure_batch`](Self::measure_batch) has measured.
+    pub(crate) fn prepare_batch(&mut self, append: &Append, now: Timestamp) -> Result<()> {
+        self.prepare(append.body_bytes, now)
+    }
+
+    /// Appends a batch that was measured and prepared.
     pub(crate) fn commit_batch(
         &mut self,
         append: &Append,
@@ -240,6 +240,7 @@ impl LogWriter {
         self.max_timestamp = running_max(active.segment().header(), last.max_timestamp);
         slot.revive(active.segment(), active.file());
         self.active = Some(active);
+        self.tail = Tail::Empty;
         self.set_roll_time();
         Ok(())
     }
@@ -257,6 +258,9 @@ impl LogWriter {
 
     /// Begins a new segment. On failure the current one stays as it is.
     fn roll(&mut self, stride: usize, now: Timestamp) -> Result<()> {
+        if self.active.as_ref().is_some_and(SegmentWriter::is_empty) {
+            self.discard_empty()?;
+        }
         let log = &self.log;
         let new = NewSegment {
             base_offset: self.next_offset,
@@ -275,8 +279,21 @@ impl LogWriter {
         let full = full.map(|full| (full.segment().base_offset(), full.summary()));
         log.add_slot(slot, full);
         self.set_roll_time();
-        let log = &self.log;
-        log::debug!("{}: new segment {}", log.name(), self.next_offset);
+        Ok(())
+    }
+
+    /// Gives up a segment that was begun for a record that then was not appended. The next one has
+    /// its name.
+    fn discard_empty(&mut self) -> Result<()> {
+        let Some(empty) = &self.active else { return Ok(()) };
+        let (base_offset, path) = (empty.segment().base_offset(), empty.segment().path());
+        self.log
+            .storage()
+            .remove_file(path)
+            .map_err(|error| Error::io("removing an empty segment", path, error))?;
+        self.log.remove_slot(base_offset);
+        self.active = None;
+        self.tail = Tail::Empty;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Nothing here changes a byte of the log. What is read is checked: a frame's checksum, that its
 //! offset follows the one before it, and that an index entry points to the frame it names.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,14 +64,23 @@ pub(crate) struct WalkEnd {
 }
 
 impl Segment {
-    /// Opens the segment of a file that is not being written.
-    pub(crate) fn open(storage: &Arc<dyn Storage>, dir: &Path, base_offset: u64) -> Result<Self> {
+    /// Opens the segment of a file that is not being written, of the topic with this identity.
+    pub(crate) fn open(
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        base_offset: u64,
+        topic_id: u64,
+    ) -> Result<Self> {
         let path = log_path(dir, base_offset);
         let region = storage
             .open(&path)
             .and_then(|file| file.map_reader())
             .map_err(|error| Error::io("mapping segment", &path, error))?;
-        Self::new(storage, path, base_offset, region, None)
+        let segment = Self::new(storage, path, base_offset, region, None)?;
+        if segment.header.topic_id != topic_id {
+            return Err(segment.corrupt(0, "the segment is another topic's"));
+        }
+        Ok(segment)
     }
 
     pub(super) fn new(
@@ -221,12 +231,14 @@ impl Segment {
     }
 
     /// Writes the index files, of `index` or of what the log says. They are a convenience: the
-    /// segment can be read without them, so failures are only logged.
-    pub(crate) fn store_index(&self, index: Option<SparseIndex>, summary: &Summary) {
+    /// segment can be read without them.
+    pub(crate) fn store_index(
+        &self,
+        index: Option<SparseIndex>,
+        summary: &Summary,
+    ) -> io::Result<()> {
         let index = index.unwrap_or_else(|| self.load_index());
-        if let Err(error) = index.store(&*self.storage, &self.path, self.header.salt, summary) {
-            log::warn!("writing indexes of {}: {error}", self.path.display());
-        }
+        index.store(&*self.storage, &self.path, self.header.salt, summary)
     }
 
     /// Asks the index, and believes it only if the frame it points to is there.

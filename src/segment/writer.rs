@@ -1,6 +1,7 @@
 //! The one that appends to a segment: it lays frames into the mapping, grows the file ahead of
 //! them, and keeps the index. Used under the append lock of its partition.
 
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -119,14 +120,18 @@ impl SegmentWriter {
     /// no file is left.
     pub(crate) fn create(storage: &Arc<dyn Storage>, dir: &Path, new: &NewSegment) -> Result<Self> {
         let path = log_path(dir, new.base_offset);
-        let file = storage
-            .create(&path)
-            .map_err(|error| Error::space("creating segment", &path, FIRST_BYTES as u64, error))?;
-        Self::fill_new(storage, &path, file, new).inspect_err(|_| {
-            if let Err(error) = storage.remove_file(&path) {
-                log::warn!("removing {} after it could not be filled: {error}", path.display());
+        let create = || match storage.create(&path) {
+            // No record has this offset, so the file is what an attempt that failed left behind.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                storage.remove_file(&path)?;
+                storage.create(&path)
             }
-        })
+            other => other,
+        };
+        let file = create()
+            .map_err(|error| Error::space("creating segment", &path, FIRST_BYTES as u64, error))?;
+        // If it cannot be removed, the next attempt or recovery does it.
+        Self::fill_new(storage, &path, file, new).inspect_err(|_| drop(storage.remove_file(&path)))
     }
 
     fn fill_new(
@@ -227,6 +232,11 @@ impl SegmentWriter {
     /// The segment, for readers to share.
     pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    /// Whether nothing has been appended to it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next_offset == self.segment.base_offset()
     }
 
     /// The file, for syncing.

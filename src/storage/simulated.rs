@@ -140,6 +140,22 @@ impl SimulatedDisk {
         self.shared.state.lock().fail = Some((operation, kind, failure));
     }
 
+    /// A disk of its own that holds what is on stable storage here, and nothing else: what the
+    /// unluckiest power cut would leave.
+    #[must_use]
+    pub fn copy(&self) -> SimulatedDisk {
+        let mut state = self.shared.state.lock();
+        let mut durable = state.durable.clone();
+        durable.pending.clear();
+        let reached = reachable(&durable);
+        durable.dirs.retain(|id, _| reached.contains(id));
+        durable.files.retain(|id, _| reached.contains(id));
+        for id in reached.iter().filter(|id| state.files.contains_key(id)) {
+            durable.files.entry(*id).or_default();
+        }
+        state.power_up(durable)
+    }
+
     /// Whether the power is off: every operation fails.
     #[must_use]
     pub fn is_off(&self) -> bool {
