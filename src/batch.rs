@@ -139,6 +139,21 @@ impl DoubleEndedIterator for Iter<'_> {
 impl ExactSizeIterator for Iter<'_> {}
 
 /// A record that was read, borrowed from the batch it came in.
+///
+/// ```
+/// # use forebay::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// use forebay::Start;
+///
+/// let orders = broker.create_topic("orders", TopicConfig::new())?;
+/// orders.send(Record::new("paid").key("user-7").header("trace", "ab12"))?;
+/// let batch = broker.reader().topic("orders", Start::Earliest).open()?.try_poll()?;
+/// let record = batch.get(0).expect("one was sent");
+/// assert_eq!((record.topic(), record.partition(), record.offset()), ("orders", 0, 0));
+/// assert_eq!((record.key(), record.value()), (Some(&b"user-7"[..]), Some(&b"paid"[..])));
+/// assert_eq!(record.header("trace"), Some(&b"ab12"[..]));
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerRecord<'a> {
     source: &'a Source,
@@ -223,6 +238,21 @@ impl<'a> ConsumerRecord<'a> {
 }
 
 /// A record that was read, with its own copy of everything.
+///
+/// ```
+/// # use forebay::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// use forebay::Start;
+///
+/// let orders = broker.create_topic("orders", TopicConfig::new())?;
+/// orders.send(Record::new("paid").key("user-7"))?;
+/// let batch = broker.reader().topic("orders", Start::Earliest).open()?.try_poll()?;
+/// let kept: Vec<_> = batch.iter().map(|record| record.to_owned()).collect();
+/// drop(batch);
+/// let copy = orders.send(kept[0].as_record())?;
+/// assert_eq!((copy.offset, copy.timestamp), (1, kept[0].timestamp));
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedRecord {
     /// The topic it was sent to.

@@ -67,6 +67,18 @@ pub(crate) struct BrokerInner {
 }
 
 /// What was found when a broker was opened whose directory had not been closed cleanly.
+///
+/// ```
+/// # use forebay::Broker;
+/// # let broker = Broker::in_memory()?;
+/// for partition in &broker.recovery_report().partitions {
+///     println!(
+///         "{}/{} ends at {}, {} bytes were cut",
+///         partition.topic, partition.partition, partition.end_offset, partition.bytes_cut
+///     );
+/// }
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
     /// The partitions that had to be read, by topic and number.
@@ -126,12 +138,30 @@ pub struct PartitionDescription {
 
 impl Broker {
     /// The names of the topics, sorted.
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// broker.create_topic("payments", TopicConfig::new())?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// assert_eq!(broker.topics(), ["orders", "payments"]);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
     #[must_use]
     pub fn topics(&self) -> Vec<String> {
         self.inner.topics.read().keys().map(ToString::to_string).collect()
     }
 
     /// The settings of a topic and the state of its partitions.
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?.send(Record::new("paid"))?;
+    /// let orders = broker.describe_topic("orders")?;
+    /// assert_eq!(orders.partitions[0].latest_offset, 1);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -183,6 +213,15 @@ impl Broker {
     /// Keys may go to other partitions from then on. Readers that were opened for the whole topic
     /// go on with the partitions they have.
     ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let orders = broker.create_topic("orders", TopicConfig::new().partitions(2))?;
+    /// broker.create_partitions("orders", 8)?;
+    /// assert_eq!(orders.partitions(), 8);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::UnknownTopic`], [`Error::InvalidConfig`] if the topic has more already,
@@ -195,6 +234,15 @@ impl Broker {
     ///
     /// Whoever holds a handle to it meets [`Error::UnknownTopic`] at the next use. Records that
     /// were polled before stay readable for as long as their batch is held.
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// broker.delete_topic("orders")?;
+    /// assert!(broker.topics().is_empty());
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -211,6 +259,16 @@ impl Broker {
     }
 
     /// Waits until every record that was appended before is on stable storage.
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let orders = broker.create_topic("orders", TopicConfig::new())?;
+    /// orders.send(Record::new("paid"))?;
+    /// broker.flush()?;
+    /// assert_eq!(orders.synced_offset(0)?, 1);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -249,6 +307,14 @@ impl Broker {
     ///
     /// From then on every use is [`Error::Closed`], and readers that wait are told. Dropping the
     /// last handle does the same and says nothing of failures.
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// broker.close()?;
+    /// assert!(matches!(broker.topic("orders"), Err(forebay::Error::Closed)));
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

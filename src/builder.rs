@@ -16,6 +16,15 @@ use crate::storage::simulated::SimulatedDisk;
 use crate::topic::Surroundings;
 
 /// Describes a broker. Made by [`Broker::builder`].
+///
+/// ```
+/// use forebay::{Broker, Record};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// let broker = Broker::builder(dir.path()).auto_create_topics(4).open()?;
+/// broker.producer().send("born-when-needed", Record::new("first"))?;
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is opened"]
 pub struct BrokerBuilder {

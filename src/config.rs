@@ -17,6 +17,18 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 4 << 10..=2 << 30;
 const RECORD_BYTES_LIMIT: u64 = 1 << 30;
 
 /// Whose time a record carries.
+///
+/// ```
+/// # use forebay::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// use forebay::{Timestamp, TimestampType};
+///
+/// let config = TopicConfig::new().timestamp_type(TimestampType::AppendTime);
+/// let orders = broker.create_topic("orders", config)?;
+/// let sent = orders.send(Record::new("paid").timestamp(Timestamp::from_millis(1)))?;
+/// assert!(sent.timestamp > Timestamp::from_millis(1));
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TimestampType {
     /// The time the sender gave, or, where none was given, the time of the send.

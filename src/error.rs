@@ -16,6 +16,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What can go wrong, with what a person needs to mend it.
 ///
 /// A call that returns an error about its input has changed nothing.
+///
+/// ```
+/// use forebay::{Broker, Error, Record};
+///
+/// let broker = Broker::in_memory()?;
+/// match broker.producer().send("nowhere", Record::new("lost")) {
+///     Err(Error::UnknownTopic { topic }) => assert_eq!(topic, "nowhere"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {

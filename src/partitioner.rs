@@ -13,6 +13,18 @@ use crate::record::Record;
 ///
 /// The three that hash send records with the same key to the same partition, and records without
 /// a key as [`Sticky`](Partitioner::Sticky) does. The others do not look at the key.
+///
+/// ```
+/// # use forebay::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// use forebay::Partitioner;
+///
+/// let orders = broker.create_topic("orders", TopicConfig::new().partitions(8))?;
+/// assert_eq!(orders.send(Record::new("paid").key("foobar"))?.partition, 6);
+/// let as_librdkafka = orders.partitioner(Partitioner::Crc32);
+/// assert_eq!(as_librdkafka.send(Record::new("paid").key("foobar"))?.partition, 5);
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Partitioner {

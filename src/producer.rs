@@ -18,6 +18,17 @@ use crate::timestamp::Timestamp;
 use crate::topic::TopicState;
 
 /// What a send waits for.
+///
+/// ```
+/// # use forebay::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// use forebay::Acks;
+///
+/// let orders = broker.create_topic("orders", TopicConfig::new())?.acks(Acks::Synced);
+/// orders.send(Record::new("paid"))?;
+/// assert_eq!(orders.synced_offset(0)?, 1);
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Acks {
@@ -114,6 +125,16 @@ impl Producer {
     ///
     /// Returns where each was put, in the order they were given. An error about any record, or for
     /// want of room for any, means that none was sent.
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// let records = [Record::new("placed"), Record::new("paid")];
+    /// let sent = broker.producer().send_batch("orders", &records)?;
+    /// assert_eq!(sent[1].offset, 1);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

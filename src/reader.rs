@@ -19,6 +19,20 @@ use crate::timestamp::Timestamp;
 use crate::waker::Waker;
 
 /// Where to start reading a partition.
+///
+/// ```
+/// # use forebay::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// use forebay::{Start, Timestamp};
+///
+/// let orders = broker.create_topic("orders", TopicConfig::new())?;
+/// orders.send(Record::new("old").timestamp(Timestamp::from_millis(1_000)))?;
+/// orders.send(Record::new("new").timestamp(Timestamp::from_millis(2_000)))?;
+/// let since = Start::Timestamp(Timestamp::from_millis(1_500));
+/// let mut reader = broker.reader().partition("orders", 0, since).open()?;
+/// assert_eq!(reader.position("orders", 0)?, 1);
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
@@ -33,6 +47,24 @@ pub enum Start {
 }
 
 /// Describes a reader. Made by [`Broker::reader`].
+///
+/// ```
+/// # use forebay::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// use forebay::Start;
+///
+/// broker.create_topic("orders", TopicConfig::new().partitions(2))?;
+/// broker.create_topic("payments", TopicConfig::new())?;
+/// let reader = broker
+///     .reader()
+///     .topic("orders", Start::Earliest)
+///     .partition("payments", 0, Start::Latest)
+///     .merge_by_timestamp()
+///     .max_records(100)
+///     .open()?;
+/// # drop(reader);
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is opened"]
 pub struct ReaderBuilder {
@@ -261,11 +293,36 @@ impl Reader {
     /// Returns one record after the other, each with its own copy, waiting for as long as it takes.
     ///
     /// The iterator ends after an error, such as [`Error::Closed`] when the broker is closed.
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// use forebay::Start;
+    ///
+    /// broker.create_topic("orders", TopicConfig::new())?.send(Record::new("paid"))?;
+    /// let mut reader = broker.reader().topic("orders", Start::Earliest).open()?;
+    /// for record in reader.iter().take(1) {
+    ///     assert_eq!(record?.value.as_deref(), Some(&b"paid"[..]));
+    /// }
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
     pub fn iter(&mut self) -> Records<'_> {
         Records { reader: self, batch: Batch::default(), next: 0, ended: false }
     }
 
     /// Moves to another place in a partition it reads.
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// use forebay::Start;
+    ///
+    /// broker.create_topic("orders", TopicConfig::new())?.send(Record::new("paid"))?;
+    /// let mut reader = broker.reader().topic("orders", Start::Latest).open()?;
+    /// reader.seek("orders", 0, Start::Earliest)?;
+    /// assert_eq!(reader.try_poll()?.len(), 1);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

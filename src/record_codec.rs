@@ -117,6 +117,19 @@ pub(crate) fn decode(body: &[u8], start: usize) -> Option<Layout> {
 
 /// The headers of a record, in the order they were given. Made by
 /// [`ConsumerRecord::headers`](crate::ConsumerRecord::headers).
+///
+/// ```
+/// # use forebay::{Broker, Record, TopicConfig};
+/// # let broker = Broker::in_memory()?;
+/// use forebay::Start;
+///
+/// let orders = broker.create_topic("orders", TopicConfig::new())?;
+/// orders.send(Record::new("paid").header("trace", "ab12").header("trace", "cd34"))?;
+/// let batch = broker.reader().topic("orders", Start::Earliest).open()?.try_poll()?;
+/// let headers = batch.get(0).expect("one was sent").headers();
+/// assert_eq!(headers.map(|header| header.value).collect::<Vec<_>>(), [b"ab12", b"cd34"]);
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Headers<'a> {
     cursor: Cursor<'a>,

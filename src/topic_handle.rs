@@ -207,6 +207,20 @@ impl Topic {
     /// The first record of a partition that is not older than `timestamp`: its offset and its
     /// time; `None` if all are older. As Kafka's `offsetsForTimes`.
     ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// use forebay::Timestamp;
+    ///
+    /// let orders = broker.create_topic("orders", TopicConfig::new())?;
+    /// for millis in [1_000, 2_000, 3_000] {
+    ///     orders.send(Record::new("tick").timestamp(Timestamp::from_millis(millis)))?;
+    /// }
+    /// let found = orders.offset_for_timestamp(0, Timestamp::from_millis(1_500))?;
+    /// assert_eq!(found, Some((1, Timestamp::from_millis(2_000))));
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`earliest_offset`](Self::earliest_offset), and

@@ -45,7 +45,7 @@ pub fn measure(title: &str, rounds: usize, rows: &mut [Row<'_>]) {
             format!("{:.2} (target {target:.2})", ratios[ratios.len() / 2])
         });
         println!(
-            "{:<34} {:>10.3} {:>10.3} {:>10.3} {:>10.0}  {}",
+            "{:<34} {:>10.4} {:>10.4} {:>10.4} {:>10.0}  {}",
             row.name,
             rate(*sorted.last().expect("a round")),
             rate(median),

@@ -28,6 +28,19 @@ const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 
 /// How often a failing operation fails.
+///
+/// ```
+/// use forebay::testing::{Failure, SimulatedDisk};
+/// use forebay::{Broker, Error, TopicConfig};
+///
+/// let disk = SimulatedDisk::new(1);
+/// let broker = Broker::builder("data").simulated_disk(&disk).open()?;
+/// disk.fail_at(disk.operations() + 1, std::io::ErrorKind::StorageFull, Failure::Once);
+/// let refused = broker.create_topic("orders", TopicConfig::new());
+/// assert!(matches!(refused, Err(Error::StorageFull { .. })));
+/// broker.create_topic("orders", TopicConfig::new())?;
+/// # Ok::<(), forebay::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// That one operation fails, those after it work.
