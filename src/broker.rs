@@ -13,8 +13,11 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::config::{TopicConfig, check_topic_name};
+use crate::description::{
+    PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
+};
 use crate::error::{Error, Result};
-use crate::log::Recovery;
+use crate::partition::Partition;
 use crate::storage::{LockGuard, remove_tree};
 use crate::topic::{Surroundings, TopicState, is_unfinished};
 
@@ -66,76 +69,6 @@ pub(crate) struct BrokerInner {
     producers: AtomicU64,
 }
 
-/// What was found when a broker was opened whose directory had not been closed cleanly.
-///
-/// ```
-/// # use forebay::Broker;
-/// # let broker = Broker::in_memory()?;
-/// for partition in &broker.recovery_report().partitions {
-///     println!(
-///         "{}/{} ends at {}, {} bytes were cut",
-///         partition.topic, partition.partition, partition.end_offset, partition.bytes_cut
-///     );
-/// }
-/// # Ok::<(), forebay::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// The partitions that had to be read, by topic and number.
-    pub partitions: Vec<PartitionRecovery>,
-}
-
-/// What recovery came to in one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PartitionRecovery {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: u32,
-    /// The offset from which records were read and checked; what lies below it was known to be
-    /// on stable storage.
-    pub from_offset: u64,
-    /// The offset behind the last record that was kept.
-    pub end_offset: u64,
-    /// How many bytes behind that record held something and were cut.
-    pub bytes_cut: u64,
-    /// How many segments behind the cut were removed.
-    pub segments_removed: usize,
-    /// What stood where the log was cut; `None` if it simply ended.
-    pub reason: Option<String>,
-}
-
-/// What [`Broker::describe_topic`] tells about a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TopicDescription {
-    /// Its name.
-    pub name: String,
-    /// Its settings.
-    pub config: TopicConfig,
-    /// Its partitions, by number.
-    pub partitions: Vec<PartitionDescription>,
-}
-
-/// The state of one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PartitionDescription {
-    /// Its number.
-    pub partition: u32,
-    /// The first offset that can be read.
-    pub earliest_offset: u64,
-    /// The offset the next record will get.
-    pub latest_offset: u64,
-    /// The offset below which every record is on stable storage.
-    pub synced_offset: u64,
-    /// How many segments it has.
-    pub segments: usize,
-    /// What its segments take on disk, in bytes, preallocated space included.
-    pub bytes: u64,
-}
-
 impl Broker {
     /// The names of the topics, sorted.
     ///
@@ -168,17 +101,8 @@ impl Broker {
     /// [`Error::UnknownTopic`], [`Error::Closed`], [`Error::Io`].
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         let topic = self.inner.topic(name)?;
-        let describe = |(partition, number)| {
-            let partition: &Arc<crate::partition::Partition> = partition;
-            let log = partition.log();
-            Ok(PartitionDescription {
-                partition: number,
-                earliest_offset: log.start_offset(),
-                latest_offset: log.end_offset(),
-                synced_offset: log.synced_offset(),
-                segments: log.segment_count(),
-                bytes: log.bytes_on_disk()?,
-            })
+        let describe = |(partition, number): (&Arc<Partition>, u32)| {
+            PartitionDescription::of(partition.log(), number)
         };
         let partitions = topic.partitions().zip(0..).map(describe).collect::<Result<_>>()?;
         Ok(TopicDescription {
@@ -507,7 +431,7 @@ fn open_topics(around: &Surroundings, dir: &Path) -> Result<(Topics, RecoveryRep
         } else if entry.is_dir && check_topic_name(&entry.name).is_ok() {
             let (topic, recoveries) = TopicState::open(around, dir, &entry.name)?;
             let describe =
-                |(partition, recovery)| describe_recovery(&entry.name, partition, recovery);
+                |(number, recovery)| PartitionRecovery::of(&entry.name, number, recovery);
             report.partitions.extend(recoveries.into_iter().map(describe));
             topics.insert(Arc::clone(topic.name()), Arc::new(topic));
         } else {
@@ -515,18 +439,4 @@ fn open_topics(around: &Surroundings, dir: &Path) -> Result<(Topics, RecoveryRep
         }
     }
     Ok((topics, report))
-}
-
-fn describe_recovery(topic: &str, partition: u32, recovery: Recovery) -> PartitionRecovery {
-    let Recovery { from_offset, end_offset, bytes_cut, segments_removed, reason } = recovery;
-    let topic = topic.to_owned();
-    PartitionRecovery {
-        topic,
-        partition,
-        from_offset,
-        end_offset,
-        bytes_cut,
-        segments_removed,
-        reason,
-    }
 }

@@ -15,7 +15,7 @@ use crate::log::{Budget, RecordLocation};
 const AHEAD: Budget = Budget { records: 512, bytes: 1 << 20 };
 
 /// The runs of all partitions of a reader, by their places in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Merge {
     runs: Vec<Run>,
 }
@@ -28,16 +28,15 @@ struct Run {
 }
 
 impl Merge {
-    pub(crate) fn new(places: usize) -> Self {
-        Self { runs: (0..places).map(|_| Run::default()).collect() }
-    }
-
     /// Reads a partition ahead if its run has ended.
     pub(crate) fn refill(
         &mut self,
         place: usize,
         fill: impl FnOnce(&mut Batch, &mut Budget) -> Result<()>,
     ) -> Result<()> {
+        if self.runs.len() <= place {
+            self.runs.resize_with(place + 1, Run::default);
+        }
         match self.runs.get_mut(place) {
             Some(run) if run.next >= run.batch.len() => {
                 *run = Run::default();

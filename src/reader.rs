@@ -5,80 +5,18 @@
 //! empty have a registration in their partition and are not looked at until it rings, so that any
 //! number of idle partitions costs a poll nothing.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Batch, OwnedRecord, Source};
-use crate::broker::{Broker, BrokerInner};
+use crate::batch::{Batch, Source};
+use crate::broker::BrokerInner;
 use crate::error::{Error, Result};
 use crate::log::{Budget, LogCursor};
 use crate::merge::Merge;
 use crate::partition::Partition;
-use crate::timestamp::Timestamp;
+use crate::start::Start;
 use crate::waker::Waker;
-
-/// Where to start reading a partition.
-///
-/// ```
-/// # use forebay::{Broker, Record, TopicConfig};
-/// # let broker = Broker::in_memory()?;
-/// use forebay::{Start, Timestamp};
-///
-/// let orders = broker.create_topic("orders", TopicConfig::new())?;
-/// orders.send(Record::new("old").timestamp(Timestamp::from_millis(1_000)))?;
-/// orders.send(Record::new("new").timestamp(Timestamp::from_millis(2_000)))?;
-/// let since = Start::Timestamp(Timestamp::from_millis(1_500));
-/// let mut reader = broker.reader().partition("orders", 0, since).open()?;
-/// assert_eq!(reader.position("orders", 0)?, 1);
-/// # Ok::<(), forebay::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Start {
-    /// At the first record there is.
-    Earliest,
-    /// Behind the last record there is: only what is sent from now on.
-    Latest,
-    /// At this offset, which must lie in the log or just behind it.
-    Offset(u64),
-    /// At the first record that is not older; behind the last record if all are.
-    Timestamp(Timestamp),
-}
-
-/// Describes a reader. Made by [`Broker::reader`].
-///
-/// ```
-/// # use forebay::{Broker, Record, TopicConfig};
-/// # let broker = Broker::in_memory()?;
-/// use forebay::Start;
-///
-/// broker.create_topic("orders", TopicConfig::new().partitions(2))?;
-/// broker.create_topic("payments", TopicConfig::new())?;
-/// let reader = broker
-///     .reader()
-///     .topic("orders", Start::Earliest)
-///     .partition("payments", 0, Start::Latest)
-///     .merge_by_timestamp()
-///     .max_records(100)
-///     .open()?;
-/// # drop(reader);
-/// # Ok::<(), forebay::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing until it is opened"]
-pub struct ReaderBuilder {
-    broker: Arc<BrokerInner>,
-    wanted: Vec<(String, Option<u32>, Start)>,
-    limits: Limits,
-    merge: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    records: usize,
-    bytes: usize,
-}
 
 /// Reads partitions in the order of their offsets, independently of all other readers.
 ///
@@ -101,9 +39,11 @@ struct Limits {
 /// ```
 #[derive(Debug)]
 pub struct Reader {
-    /// Keeps the broker open.
-    _broker: Arc<BrokerInner>,
+    /// Also keeps the broker open.
+    broker: Arc<BrokerInner>,
     assigned: Vec<Assigned>,
+    /// Where in `assigned` a partition stands.
+    places: HashMap<(Arc<str>, u32), usize>,
     /// Places in `assigned` that may have something to read, in the order they will be asked.
     ring: VecDeque<usize>,
     waker: Arc<Waker>,
@@ -129,128 +69,55 @@ const SPINS: u32 = 200;
 /// The most partitions that are looked at that often.
 const SPIN_PARTITIONS: usize = 8;
 
-impl Broker {
-    /// Starts to describe a reader.
-    pub fn reader(&self) -> ReaderBuilder {
-        ReaderBuilder {
-            broker: Arc::clone(&self.inner),
-            wanted: Vec::new(),
-            limits: Limits { records: 500, bytes: 1 << 20 },
-            merge: false,
-        }
-    }
-}
-
-impl ReaderBuilder {
-    /// Reads one partition.
-    pub fn partition(mut self, topic: &str, partition: u32, start: Start) -> Self {
-        self.wanted.push((topic.to_owned(), Some(partition), start));
-        self
-    }
-
-    /// Reads all partitions the topic has when the reader is opened.
-    pub fn topic(mut self, topic: &str, start: Start) -> Self {
-        self.wanted.push((topic.to_owned(), None, start));
-        self
-    }
-
-    /// The most records one poll returns. Default: 500.
-    pub fn max_records(mut self, records: usize) -> Self {
-        self.limits.records = records;
-        self
-    }
-
-    /// The most bytes of records one poll returns; a single larger record is returned all the
-    /// same. Default: 1 MiB.
-    pub fn max_bytes(mut self, bytes: usize) -> Self {
-        self.limits.bytes = bytes;
-        self
-    }
-
-    /// Returns the records of all partitions as one stream, the earliest timestamp first. Default:
-    /// partition by partition, in turn.
-    ///
-    /// Each partition's own order is kept, whatever its timestamps. The stream is ordered among
-    /// the records that are there: a partition that is silent holds nobody up, so a record that is
-    /// sent later with an earlier timestamp comes later.
-    pub fn merge_by_timestamp(mut self) -> Self {
-        self.merge = true;
-        self
-    }
-
-    /// Opens the reader.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::OffsetOutOfRange`],
-    /// [`Error::InvalidConfig`] if nothing or the same partition twice is to be read or a limit is
-    /// 0, [`Error::Closed`], [`Error::Corrupt`], [`Error::Io`].
-    pub fn open(self) -> Result<Reader> {
-        if self.limits.records == 0 {
-            return Err(Error::config("max_records", "it is 0"));
-        }
-        if self.limits.bytes == 0 {
-            return Err(Error::config("max_bytes", "it is 0"));
-        }
-        let mut assigned = Vec::new();
-        for (name, number, start) in &self.wanted {
-            let topic = self.broker.topic(name)?;
-            let numbers = match number {
-                Some(number) => *number..=*number,
-                None => 0..=topic.partition_count() - 1,
-            };
-            for number in numbers {
-                let partition = Arc::clone(topic.partition(number)?);
-                let cursor =
-                    LogCursor::new(Arc::clone(partition.log()), resolve(&partition, *start)?)?;
-                let topic = Arc::clone(topic.name());
-                assigned.push(Assigned { topic, number, partition, cursor, registered: false });
-            }
-        }
-        check_distinct(&assigned)?;
-        Ok(Reader {
-            ring: (0..assigned.len()).collect(),
-            merge: self.merge.then(|| Merge::new(assigned.len())),
-            _broker: self.broker,
-            assigned,
-            waker: Arc::default(),
-            rang: Vec::new(),
-            limits: self.limits,
-        })
-    }
-}
-
-fn check_distinct(assigned: &[Assigned]) -> Result<()> {
-    if assigned.is_empty() {
-        return Err(Error::config("partition", "a reader needs a partition to read"));
-    }
-    let mut names: Vec<_> = assigned.iter().map(|one| (&one.topic, one.number)).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
-        Some((topic, number)) => Err(Error::config(
-            "partition",
-            format!("partition {number} of topic {topic:?} was given twice"),
-        )),
-        None => Ok(()),
-    }
-}
-
-fn resolve(partition: &Partition, start: Start) -> Result<u64> {
-    let log = partition.log();
-    log.check_gate()?;
-    Ok(match start {
-        Start::Earliest => log.start_offset(),
-        Start::Latest => log.end_offset(),
-        Start::Offset(offset) => offset,
-        Start::Timestamp(timestamp) => {
-            // What is appended during the search is newer than the search, and is not to be missed.
-            let end = log.end_offset();
-            log.first_not_older(timestamp.as_millis())?.map_or(end, |(offset, _)| offset)
-        }
-    })
+/// How much one poll returns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Reader {
+    /// A reader that reads nothing yet.
+    pub(crate) fn new(broker: Arc<BrokerInner>, limits: Limits, merged: bool) -> Self {
+        Self {
+            broker,
+            assigned: Vec::new(),
+            places: HashMap::new(),
+            ring: VecDeque::new(),
+            waker: Arc::default(),
+            rang: Vec::new(),
+            limits,
+            merge: merged.then(Merge::default),
+        }
+    }
+
+    /// Reads one partition of a topic too, or all it has.
+    pub(crate) fn assign(&mut self, name: &str, number: Option<u32>, start: Start) -> Result<()> {
+        let topic = self.broker.topic(name)?;
+        let numbers = match number {
+            Some(number) => number..=number,
+            None => 0..=topic.partition_count() - 1,
+        };
+        for number in numbers {
+            let partition = Arc::clone(topic.partition(number)?);
+            let place = self.assigned.len();
+            if self.places.insert((Arc::clone(topic.name()), number), place).is_some() {
+                let reason = format!("partition {number} of topic {name:?} was given twice");
+                return Err(Error::config("partition", reason));
+            }
+            let cursor = LogCursor::new(Arc::clone(partition.log()), start.resolve(&partition)?)?;
+            let topic = Arc::clone(topic.name());
+            self.ring.push_back(place);
+            self.assigned.push(Assigned { topic, number, partition, cursor, registered: false });
+        }
+        Ok(())
+    }
+
+    /// Whether it has no partition to read.
+    pub(crate) fn is_unassigned(&self) -> bool {
+        self.assigned.is_empty()
+    }
+
     /// Returns records, waiting up to `timeout` for the first; an empty batch if there is none in
     /// time.
     ///
@@ -290,26 +157,6 @@ impl Reader {
         }
     }
 
-    /// Returns one record after the other, each with its own copy, waiting for as long as it takes.
-    ///
-    /// The iterator ends after an error, such as [`Error::Closed`] when the broker is closed.
-    ///
-    /// ```
-    /// # use forebay::{Broker, Record, TopicConfig};
-    /// # let broker = Broker::in_memory()?;
-    /// use forebay::Start;
-    ///
-    /// broker.create_topic("orders", TopicConfig::new())?.send(Record::new("paid"))?;
-    /// let mut reader = broker.reader().topic("orders", Start::Earliest).open()?;
-    /// for record in reader.iter().take(1) {
-    ///     assert_eq!(record?.value.as_deref(), Some(&b"paid"[..]));
-    /// }
-    /// # Ok::<(), forebay::Error>(())
-    /// ```
-    pub fn iter(&mut self) -> Records<'_> {
-        Records { reader: self, batch: Batch::default(), next: 0, ended: false }
-    }
-
     /// Moves to another place in a partition it reads.
     ///
     /// ```
@@ -334,7 +181,7 @@ impl Reader {
         let Some(assigned) = self.assigned.get_mut(place) else {
             return Err(self.not_read(topic, partition));
         };
-        assigned.cursor.seek(resolve(&assigned.partition, start)?)?;
+        assigned.cursor.seek(start.resolve(&assigned.partition)?)?;
         if let Some(merge) = &mut self.merge {
             merge.forget(place);
         }
@@ -359,8 +206,8 @@ impl Reader {
     }
 
     fn place(&self, topic: &str, partition: u32) -> Result<usize> {
-        let is_it = |one: &Assigned| &*one.topic == topic && one.number == partition;
-        self.assigned.iter().position(is_it).ok_or_else(|| self.not_read(topic, partition))
+        let place = self.places.get(&(Arc::from(topic), partition)).copied();
+        place.ok_or_else(|| self.not_read(topic, partition))
     }
 
     #[cold]
@@ -490,56 +337,10 @@ impl Drop for Reader {
     }
 }
 
-/// The records of a [`Reader`], for as long as there are any to come. Made by [`Reader::iter`].
-///
-/// It may be dropped at any time: what it has not returned is there for the next poll.
-#[derive(Debug)]
-pub struct Records<'a> {
-    reader: &'a mut Reader,
-    batch: Batch,
-    next: usize,
-    ended: bool,
-}
-
-impl Iterator for Records<'_> {
-    type Item = Result<OwnedRecord>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended {
-            if let Some(record) = self.batch.get(self.next) {
-                self.next += 1;
-                return Some(Ok(record.to_owned()));
-            }
-            self.next = 0;
-            match self.reader.poll(Duration::MAX) {
-                Ok(batch) => self.batch = batch,
-                Err(error) => {
-                    self.batch = Batch::default();
-                    self.ended = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Records<'_> {
-    /// What was polled and not returned is left for the next poll.
-    fn drop(&mut self) {
-        for record in self.batch.iter().skip(self.next).rev() {
-            let to = Start::Offset(record.offset());
-            if let Err(error) = self.reader.seek(record.topic(), record.partition(), to) {
-                log::warn!("going back to offset {}: {error}", record.offset());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Record, TopicConfig};
+    use crate::{Broker, Record, TopicConfig};
 
     #[test]
     fn readers_that_come_and_go_leave_no_registration() {

@@ -6,8 +6,8 @@ use crate::broker::{Broker, BrokerInner, IfPresent};
 use crate::config::TopicConfig;
 use crate::error::Result;
 use crate::partitioner::Partitioner;
-use crate::producer::{Acks, Sender, Sent};
 use crate::record::Record;
+use crate::sender::{Acks, Sender, Sent};
 use crate::timestamp::Timestamp;
 use crate::topic::TopicState;
 

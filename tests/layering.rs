@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 /// The layers from the top. A module may use those of lower layers, and of its own layer as long
 /// as there is no circle.
 const LAYERS: &[&[&str]] = &[
-    &["topic_handle", "producer", "reader", "merge", "batch", "partitioner", "testing"],
-    &["builder", "broker", "maintenance"],
+    &["topic_handle", "producer", "reader_builder", "records", "testing"],
+    &["sender", "reader", "start", "merge", "batch", "partitioner"],
+    &["builder"],
+    &["broker", "description", "maintenance"],
     &["topic", "partition"],
     &["log"],
     &["segment", "record", "record_codec"],

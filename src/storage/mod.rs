@@ -8,6 +8,7 @@
 
 pub(crate) mod checked_file;
 pub(crate) mod disk;
+mod durable_image;
 pub(crate) mod frame;
 pub(crate) mod memory;
 mod region;

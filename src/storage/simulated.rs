@@ -12,13 +12,14 @@
 //! It can also make the n-th operation fail, once or for good. Used by one thread at a time its
 //! course depends on its seed alone.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::durable_image::{DirChange, Durable, reachable};
 use super::memory::{MemoryFile, MemoryStorage, Node, NodeId, ROOT};
 use super::{DirEntry, LockGuard, Region, RegionWriter, Storage, StorageFile, split_mix};
 
@@ -92,22 +93,6 @@ struct State {
     after_cut: Option<SimulatedDisk>,
     durable: Durable,
     files: HashMap<NodeId, Arc<MemoryFile>>,
-}
-
-/// What is on stable storage.
-#[derive(Clone, Debug, Default)]
-struct Durable {
-    dirs: HashMap<NodeId, BTreeMap<String, NodeId>>,
-    files: HashMap<NodeId, Vec<u8>>,
-    /// Changes to directories since they were synced, oldest first.
-    pending: Vec<(NodeId, DirChange)>,
-}
-
-#[derive(Clone, Debug)]
-enum DirChange {
-    Link(String, NodeId),
-    Unlink(String),
-    Rename(String, String),
 }
 
 impl SimulatedDisk {
@@ -290,49 +275,6 @@ impl State {
     }
 }
 
-impl Durable {
-    fn apply(&mut self, dir: NodeId, change: &DirChange) {
-        let entries = self.dirs.entry(dir).or_default();
-        match change {
-            DirChange::Link(name, id) => {
-                entries.insert(name.clone(), *id);
-            }
-            DirChange::Unlink(name) => {
-                entries.remove(name);
-            }
-            DirChange::Rename(from, to) => {
-                if let Some(id) = entries.remove(from) {
-                    entries.insert(to.clone(), id);
-                }
-            }
-        }
-    }
-
-    fn sync_dir(&mut self, dir: NodeId) {
-        let (of_dir, rest) =
-            std::mem::take(&mut self.pending).into_iter().partition(|(at, _)| *at == dir);
-        self.pending = rest;
-        let changes: Vec<(NodeId, DirChange)> = of_dir;
-        for (_, change) in &changes {
-            self.apply(dir, change);
-        }
-    }
-}
-
-/// Every file and directory that durable entries lead to.
-fn reachable(durable: &Durable) -> HashSet<NodeId> {
-    let mut reached = HashSet::from([ROOT]);
-    let mut open = vec![ROOT];
-    while let Some(dir) = open.pop() {
-        for id in durable.dirs.get(&dir).into_iter().flat_map(BTreeMap::values) {
-            if reached.insert(*id) {
-                open.push(*id);
-            }
-        }
-    }
-    reached
-}
-
 impl Simulation {
     /// Does one operation, and notes the change to the directory that holds `path`.
     fn operate<T>(
@@ -494,6 +436,8 @@ impl StorageFile for SimulatedFile {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn write(disk: &SimulatedDisk, path: &str, bytes: &[u8]) -> Arc<dyn StorageFile> {

@@ -1,0 +1,99 @@
+//! What a broker tells about itself: plain values, taken at one moment.
+
+use crate::config::TopicConfig;
+use crate::error::Result;
+use crate::log::{Log, Recovery};
+
+/// What was found when a broker was opened whose directory had not been closed cleanly.
+///
+/// ```
+/// # use forebay::Broker;
+/// # let broker = Broker::in_memory()?;
+/// for partition in &broker.recovery_report().partitions {
+///     println!(
+///         "{}/{} ends at {}, {} bytes were cut",
+///         partition.topic, partition.partition, partition.end_offset, partition.bytes_cut
+///     );
+/// }
+/// # Ok::<(), forebay::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The partitions that had to be read, by topic and number.
+    pub partitions: Vec<PartitionRecovery>,
+}
+
+/// What recovery came to in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionRecovery {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The offset from which records were read and checked; what lies below it was known to be
+    /// on stable storage.
+    pub from_offset: u64,
+    /// The offset behind the last record that was kept.
+    pub end_offset: u64,
+    /// How many bytes behind that record held something and were cut.
+    pub bytes_cut: u64,
+    /// How many segments behind the cut were removed.
+    pub segments_removed: usize,
+    /// What stood where the log was cut; `None` if it simply ended.
+    pub reason: Option<String>,
+}
+
+/// What [`Broker::describe_topic`](crate::Broker::describe_topic) tells about a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub config: TopicConfig,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// The state of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionDescription {
+    /// Its number.
+    pub partition: u32,
+    /// The first offset that can be read.
+    pub earliest_offset: u64,
+    /// The offset the next record will get.
+    pub latest_offset: u64,
+    /// The offset below which every record is on stable storage.
+    pub synced_offset: u64,
+    /// How many segments it has.
+    pub segments: usize,
+    /// What its segments take on disk, in bytes, preallocated space included.
+    pub bytes: u64,
+}
+
+impl PartitionDescription {
+    /// The state of the partition with this log and number.
+    pub(crate) fn of(log: &Log, partition: u32) -> Result<Self> {
+        log.check_gate()?;
+        Ok(Self {
+            partition,
+            earliest_offset: log.start_offset(),
+            latest_offset: log.end_offset(),
+            synced_offset: log.synced_offset(),
+            segments: log.segment_count(),
+            bytes: log.bytes_on_disk()?,
+        })
+    }
+}
+
+impl PartitionRecovery {
+    /// What recovery came to in a partition of `topic`.
+    pub(crate) fn of(topic: &str, partition: u32, recovery: Recovery) -> Self {
+        let Recovery { from_offset, end_offset, bytes_cut, segments_removed, reason } = recovery;
+        let topic = topic.to_owned();
+        Self { topic, partition, from_offset, end_offset, bytes_cut, segments_removed, reason }
+    }
+}
