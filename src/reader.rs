@@ -359,6 +359,24 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_registered_where_there_is_something_to_read() {
+        let broker = Broker::in_memory().expect("open");
+        let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+        let state = broker.inner.topic("t").expect("topic");
+        let partition = state.partition(0).expect("partition");
+        let waker = Arc::default();
+        topic.send(Record::new("x")).expect("send");
+        assert!(!partition.register(&waker, 7, 0), "the record is there");
+        assert!(partition.register(&waker, 7, 1));
+        topic.send(Record::new("y")).expect("send");
+        let mut rang = Vec::new();
+        waker.take(&mut rang);
+        assert_eq!(rang, [7]);
+        broker.close().expect("close");
+        assert!(!partition.register(&waker, 7, 2), "the news of the close is there");
+    }
+
+    #[test]
     fn an_append_takes_registrations_away_and_rings() {
         let broker = Broker::in_memory().expect("open");
         let topic = broker.create_topic("t", TopicConfig::new()).expect("create");

@@ -16,7 +16,7 @@ enum Step {
     Flush,
     Read { partition: u32, from: usize, records: usize, bytes: usize },
     ReadAll { merged: bool },
-    FindTime { partition: u32, millis: i64 },
+    FindTime { partition: u32, pick: u16 },
     Pass { millis: u64 },
     Alter { segment_bytes: u64 },
     Reopen,
@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (partition.clone(), any::<u16>(), 1..40_usize, 1..3000_usize)
             .prop_map(|(partition, from, records, bytes)| Step::Read { partition, from: from.into(), records, bytes }),
         2 => any::<bool>().prop_map(|merged| Step::ReadAll { merged }),
-        2 => (partition, 0..5000_i64).prop_map(|(partition, millis)| Step::FindTime { partition, millis }),
+       4 => (partition, any::<u16>()).prop_map(|(partition, pick)| Step::FindTime { partition, pick }),
         2 => (0..100_u64).prop_map(|millis| Step::Pass { millis }),
         1 => (4096..9000_u64).prop_map(|segment_bytes| Step::Alter { segment_bytes }),
         2 => Just(Step::Reopen),
@@ -86,13 +86,15 @@ impl World {
                 self.read(partition, from, records, bytes);
             }
             Step::ReadAll { merged } => self.read_all(merged),
-            Step::FindTime { partition, millis } => {
-                let found = topic
-                    .offset_for_timestamp(partition, Timestamp::from_millis(millis))
-                    .expect("search");
-                let expected = self.records[partition as usize]
-                    .iter()
-                    .position(|(_, _, time)| *time >= millis);
+            Step::FindTime { partition, pick } => {
+                // The time of a record, or one just beside it.
+                let records = &self.records[partition as usize];
+                let near =
+                    records.get(pick as usize % records.len().max(1)).map_or(0, |record| record.2);
+                let millis = near + i64::from(pick % 3) - 1;
+                let time = Timestamp::from_millis(millis);
+                let found = topic.offset_for_timestamp(partition, time).expect("search");
+                let expected = records.iter().position(|(_, _, time)| *time >= millis);
                 assert_eq!(found.map(|(offset, _)| offset as usize), expected);
             }
             Step::Pass { millis } => self.clock.advance(std::time::Duration::from_millis(millis)),
