@@ -115,3 +115,8 @@ pub use sender::{Acks, Sent};
 pub use start::Start;
 pub use timestamp::Timestamp;
 pub use topic_handle::Topic;
+
+/// The program on the README's first screen is compiled with the documentation's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

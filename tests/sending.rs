@@ -327,3 +327,34 @@ fn handles_are_for_any_thread() {
     let error: Arc<dyn std::error::Error + Send + Sync> = Arc::new(Error::Closed);
     assert_eq!(error.to_string(), "the broker is closed");
 }
+
+#[test]
+fn a_segment_is_rolled_when_it_is_full_or_old_and_not_before() {
+    let clock = ManualClock::new(Timestamp::from_millis(1_000));
+    let broker = Broker::builder("m").in_memory().manual_clock(&clock).open().expect("open");
+    let hour = std::time::Duration::from_secs(3600);
+    let config = TopicConfig::new().segment_bytes(4096).segment_age(hour);
+    let topic = broker.create_topic("t", config.clone()).expect("create");
+    let segments = || broker.describe_topic("t").expect("describe").partitions[0].segments;
+    let send = |bytes: usize| topic.send(Record::new(&vec![1; bytes])).expect("send");
+    send(10);
+    clock.advance(hour.mul_f64(0.99));
+    send(10);
+    assert_eq!(segments(), 1);
+    clock.advance(hour.mul_f64(0.01));
+    send(10);
+    assert_eq!(segments(), 2, "the first is an hour old");
+    // 64 bytes of header; frames of 40 and 3992 bytes; 0 are left.
+    send(3992 - 26 - 3);
+    assert_eq!(segments(), 2, "it is full to the last byte");
+    send(0);
+    assert_eq!(segments(), 3);
+    // A clock that is set back rolls nothing, and neither does one without an age to reach.
+    clock.set(Timestamp::from_millis(0));
+    send(10);
+    broker.alter_topic("t", config.segment_age(None)).expect("alter");
+    clock.advance(hour * 24 * 365 * 10);
+    send(10);
+    assert_eq!(segments(), 3);
+    assert_eq!(topic.latest_offset(0).expect("offset"), 7);
+}
