@@ -4,10 +4,9 @@
 //! who sees it can read up to it; syncing goes oldest segment first, and a segment's directory entry
 //! is durable before anything in it is called so.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -23,7 +22,7 @@ use super::durability::Durability;
 use super::slot::Slot;
 
 /// How many rolled segments may wait to be synced before appending waits for the disk.
-pub(super) const MAX_ROLLED: usize = 64;
+const MAX_ROLLED: usize = 64;
 
 /// Which partition a log is, for errors and messages.
 #[derive(Clone, Debug)]
@@ -65,9 +64,9 @@ pub(crate) struct Log {
     name: PartitionName,
     dir: PathBuf,
     storage: Arc<dyn Storage>,
-    /// The segments by base offset. Written when one is added or removed, read when a reader
+    /// The segments in the order of their offsets. Written when one is added or removed, read when a reader
     /// passes from one to the next. Comes after the append lock; only slots' locks come after it.
-    slots: RwLock<BTreeMap<u64, Arc<Slot>>>,
+    slots: RwLock<VecDeque<Arc<Slot>>>,
     /// The first offset that can be read. Stored with Release, loaded with Acquire.
     start_offset: AtomicU64,
     /// The offset the next record will get. Stored by the appender with Release after the record
@@ -89,7 +88,7 @@ impl Log {
         slots: Vec<Slot>,
         offsets: Offsets,
     ) -> Self {
-        let slots = slots.into_iter().map(|slot| (slot.base_offset(), Arc::new(slot)));
+        let slots = slots.into_iter().map(Arc::new);
         Self {
             name,
             dir: dir.to_path_buf(),
@@ -138,17 +137,18 @@ impl Log {
     /// Called under the append lock.
     pub(super) fn add_slot(&self, slot: Slot, full: Option<(u64, Summary)>) {
         let mut slots = self.slots.write();
+        debug_assert!(slots.back().is_none_or(|last| last.base_offset() < slot.base_offset()));
         if let Some((base_offset, summary)) = full
-            && let Some(full) = slots.get(&base_offset)
+            && let Some(full) = slots.back().filter(|last| last.base_offset() == base_offset)
         {
             full.roll(summary);
         }
-        slots.insert(slot.base_offset(), Arc::new(slot));
+        slots.push_back(Arc::new(slot));
     }
 
     /// Forgets a segment that holds nothing. Called under the append lock.
     pub(super) fn remove_slot(&self, base_offset: u64) {
-        self.slots.write().remove(&base_offset);
+        self.slots.write().retain(|slot| slot.base_offset() != base_offset);
     }
 
     /// The segment of a slot, mapped now if it is not.
@@ -266,16 +266,29 @@ impl Log {
     /// The slots that hold offsets from `start` to `end`.
     fn slots_in(&self, start: u64, end: u64) -> Vec<Arc<Slot>> {
         let slots = self.slots.read();
-        let first = slots.range(..=start).next_back().map_or(start, |(base, _)| *base);
-        if first >= end {
-            return Vec::new();
-        }
-        slots.range(first..end).map(|(_, slot)| Arc::clone(slot)).collect()
+        let first = place_of(&slots, start).unwrap_or(0);
+        let reach = slots.iter().skip(first).take_while(|slot| slot.base_offset() < end);
+        reach.map(Arc::clone).collect()
     }
 
-    /// How many segments wait to be sealed.
-    pub(super) fn rolled_count(&self) -> usize {
-        self.slots.read().values().rev().skip(1).take_while(|slot| slot.rolled().is_some()).count()
+    /// The segments that wait to be sealed, oldest first, and what they came to. They stand at the
+    /// end, with none behind them but the one that is being written.
+    fn waiting(&self) -> Vec<(Arc<Slot>, Summary)> {
+        let slots = self.slots.read();
+        let live = slots.back().is_some_and(|last| last.rolled().is_none());
+        let mut waiting: Vec<_> = slots
+            .iter()
+            .rev()
+            .skip(usize::from(live))
+            .map_while(|slot| Some((Arc::clone(slot), slot.rolled()?)))
+            .collect();
+        waiting.reverse();
+        waiting
+    }
+
+    /// Whether so many segments wait to be sealed that appending should wait for the disk.
+    pub(super) fn is_far_behind(&self) -> bool {
+        self.waiting().len() > MAX_ROLLED
     }
 
     /// Syncs and seals every segment that will not be written again, and moves the recovery point
@@ -297,11 +310,7 @@ impl Log {
     }
 
     fn seal_each(&self, last: &mut Option<RecoveryPoint>, troubles: &mut Vec<Error>) -> Result<()> {
-        let waiting: Vec<_> = {
-            let slots = self.slots.read();
-            slots.values().filter_map(|slot| Some((Arc::clone(slot), slot.rolled()?))).collect()
-        };
-        for (slot, summary) in waiting {
+        for (slot, summary) in self.waiting() {
             let (index, trimmed) = slot.retire(&summary);
             self.sync_segments_to(summary.next_offset)?;
             slot.sealed();
@@ -326,39 +335,42 @@ impl Log {
     /// The slot that holds `offset`, and the base offset of the one behind it.
     pub(super) fn slot_of(&self, offset: u64) -> Option<(Arc<Slot>, Option<u64>)> {
         let slots = self.slots.read();
-        let (base, slot) = slots.range(..=offset).next_back()?;
-        let behind = (Bound::Excluded(*base), Bound::Unbounded);
-        let next = slots.range::<u64, _>(behind).next().map(|(base, _)| *base);
-        Some((Arc::clone(slot), next))
+        let place = place_of(&slots, offset)?;
+        let next = slots.get(place + 1).map(|next| next.base_offset());
+        Some((Arc::clone(slots.get(place)?), next))
     }
 
     /// The first record that is not older than `timestamp`: its offset and its time. Costs a
     /// binary search over segments and one over an index.
     pub(crate) fn first_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
         let end = self.end_offset();
-        let slots: Vec<Arc<Slot>> = self.slots.read().values().cloned().collect();
         // A segment's header says how new the records before it are, so the records looked for
         // begin in the segment before the first whose header says they have been passed.
-        let (mut low, mut high) = (0, slots.len().saturating_sub(1));
+        let slot_at = |place| self.slots.read().get(place).map(Arc::clone);
+        let (mut low, mut high) = (0, self.segment_count().saturating_sub(1));
         while low < high {
             let middle = low.midpoint(high);
-            let Some(behind) = slots.get(middle + 1) else { break };
-            let segment = self.segment(behind)?;
-            if segment.header().max_timestamp_before >= timestamp {
+            let Some(behind) = slot_at(middle + 1) else { break };
+            if self.segment(&behind)?.header().max_timestamp_before >= timestamp {
                 high = middle;
             } else {
                 low = middle + 1;
             }
         }
         // Records that are gone may have raised that mark; then the search goes on behind.
-        for slot in slots.iter().skip(low) {
-            let segment = self.segment(slot)?;
-            if let Some(found) = segment.first_not_older(timestamp)? {
+        for place in low.. {
+            let Some(slot) = slot_at(place) else { break };
+            if let Some(found) = self.segment(&slot)?.first_not_older(timestamp)? {
                 return Ok(Some(found).filter(|(offset, _)| *offset < end));
             }
         }
         Ok(None)
     }
+}
+
+/// The place of the last segment that begins at or before `offset`.
+fn place_of(slots: &VecDeque<Arc<Slot>>, offset: u64) -> Option<usize> {
+    slots.partition_point(|slot| slot.base_offset() <= offset).checked_sub(1)
 }
 
 pub(super) fn recovery_point(base_offset: u64, summary: &Summary) -> RecoveryPoint {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::checkpoint::Tail;
-use super::shared::{Gate, Log, MAX_ROLLED, running_max};
+use super::shared::{Gate, Log, running_max};
 use super::slot::Slot;
 use crate::config::{TimestampType, TopicConfig};
 use crate::error::{Error, Result};
@@ -316,8 +316,7 @@ impl LogWriter {
         if !std::mem::take(&mut self.rolled) {
             return None;
         }
-        let many = self.log.rolled_count() > MAX_ROLLED;
-        Some(if many { Sealing::Caller } else { Sealing::Background })
+        Some(if self.log.is_far_behind() { Sealing::Caller } else { Sealing::Background })
     }
 
     /// Takes no more appends.
