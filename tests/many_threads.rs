@@ -113,7 +113,7 @@ fn eight_senders_and_two_followers_agree() {
 
 /// The same with a million records each: `cargo test --release --test many_threads -- --ignored`.
 #[test]
-#[ignore = "takes about 20 seconds in a release build"]
+#[ignore = "eight million records, for a release build"]
 fn eight_senders_of_a_million_records_and_two_followers_agree() {
     senders_and_followers(1_000_000);
 }
