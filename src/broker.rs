@@ -201,10 +201,8 @@ impl Broker {
         self.inner.check_open()?;
         let topics: Vec<_> = self.inner.topics.read().values().cloned().collect();
         let mut result = Ok(());
-        for log in
-            topics.iter().flat_map(|topic| topic.partitions()).map(|partition| partition.log())
-        {
-            match log.sync_to(log.end_offset()) {
+        for topic in topics {
+            match topic.flush() {
                 // Deleted meanwhile: there is nothing left to be kept.
                 Ok(()) | Err(Error::UnknownTopic { .. }) => {}
                 Err(error) => result = result.and(Err(error)),

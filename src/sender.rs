@@ -126,11 +126,11 @@ impl Sender {
             numbers.push(number);
         }
         let batch = Batch::sort(records, &numbers);
-        let sent = batch.append(topic, clock)?;
+        let (appends, now) = batch.append(topic, clock)?;
         if acks == Acks::Synced {
-            batch.sync(topic, &sent)?;
+            batch.sync(topic, &appends)?;
         }
-        Ok(sent)
+        Ok(batch.places(&appends, now))
     }
 
     /// The partition of a record, if its number is below `partitions`; the caller checks.
@@ -216,7 +216,7 @@ impl<'a, 'r> Batch<'a, 'r> {
     }
 
     /// Takes all append locks, makes room everywhere, and only then writes.
-    fn append(&self, topic: &TopicState, clock: &Clock) -> Result<Vec<Sent>> {
+    fn append(&self, topic: &TopicState, clock: &Clock) -> Result<(Vec<Append>, Timestamp)> {
         let mut locked = Vec::with_capacity(self.groups.len());
         for (number, records) in &self.groups {
             let partition = topic.partition(*number)?;
@@ -236,7 +236,7 @@ impl<'a, 'r> Batch<'a, 'r> {
         for (partition, _, appender) in locked {
             partition.release(appender);
         }
-        Ok(self.places(&appends, now))
+        Ok((appends, now))
     }
 
     /// Where each record went, in the order they were given.
@@ -256,12 +256,11 @@ impl<'a, 'r> Batch<'a, 'r> {
         self.numbers.iter().map_while(place).collect()
     }
 
-    fn sync(&self, topic: &TopicState, sent: &[Sent]) -> Result<()> {
-        for (number, _) in &self.groups {
-            let last = sent.iter().rev().find(|sent| sent.partition == *number);
-            if let Some(last) = last {
-                topic.partition(*number)?.log().sync_to(last.offset + 1)?;
-            }
+    /// Waits until all of it is on stable storage.
+    fn sync(&self, topic: &TopicState, appends: &[Append]) -> Result<()> {
+        for ((number, _), append) in self.groups.iter().zip(appends) {
+            let end = append.offset + u64::from(append.count);
+            topic.partition(*number)?.log().sync_to(end)?;
         }
         Ok(())
     }

@@ -243,6 +243,16 @@ impl TopicState {
         }
     }
 
+    /// Waits until everything appended before is on stable storage. The first failure is returned,
+    /// the other partitions are synced all the same.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut result = Ok(());
+        for log in self.partitions().map(|partition| partition.log()) {
+            result = result.and(log.sync_to(log.end_offset()));
+        }
+        result
+    }
+
     /// Takes no more records and no more changes.
     pub(crate) fn close(&self) {
         *self.changing.lock() = Gate::Closed;

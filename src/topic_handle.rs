@@ -161,11 +161,7 @@ impl Topic {
     /// synced all the same. [`Error::Closed`](crate::Error::Closed).
     pub fn flush(&self) -> Result<()> {
         self.broker.check_open()?;
-        let mut result = Ok(());
-        for log in self.state.partitions().map(|partition| partition.log()) {
-            result = result.and(log.sync_to(log.end_offset()));
-        }
-        result
+        self.state.flush()
     }
 
     /// The first offset of a partition that can be read.

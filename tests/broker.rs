@@ -307,3 +307,36 @@ fn ten_thousand_partitions_open_quickly_and_hold_no_files() {
     }
     topic.send(Record::new("x").partition(9_999)).expect("send");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn sealed_segments_hold_no_file_and_no_mapping() {
+    let dir = temporary();
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new().segment_bytes(4096)).expect("create");
+    for _ in 0..300 {
+        topic.send(Record::new(&[1; 3900])).expect("send");
+    }
+    let own = dir.path().to_str().expect("text");
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+        maps.lines().filter(|line| line.contains(own)).count()
+    };
+    let opened = || {
+        let links = std::fs::read_dir("/proc/self/fd").expect("list").flatten();
+        links
+            .filter(|link| {
+                std::fs::read_link(link.path())
+                    .is_ok_and(|to| to.ends_with("log") || to.to_string_lossy().contains(own))
+            })
+            .count()
+    };
+    // Sealing is done in the background.
+    let patience = std::time::Instant::now();
+    while (mapped() > 2 || opened() > 4) && patience.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(mapped() <= 2, "{} mappings for 300 segments", mapped());
+    assert!(opened() <= 4, "{} open files for 300 segments", opened());
+    assert_eq!(topic.latest_offset(0).expect("offset"), 300);
+}

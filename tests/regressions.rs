@@ -381,3 +381,38 @@ fn numbers_in_a_checkpoint_are_not_believed() {
     fs::write(partition.join("checkpoint"), checkpoint(0, Some((0, len, 5)))).expect("write");
     assert_eq!(count(&Broker::open(dir.path()).expect("open")).expect("read"), 5);
 }
+
+/// Symptom: a broker that did not open any more. Cause: a segment that was begun for a batch that
+/// was then refused stayed empty over a close, had the recovery point in it, and was removed for a
+/// record too large for it. Fix: an empty segment does not outlive the broker.
+#[test]
+fn an_empty_segment_does_not_outlive_its_broker() {
+    let value = [0; 3000];
+    for at in 1..40 {
+        let disk = SimulatedDisk::new(at);
+        let open = || Broker::builder("data").simulated_disk(&disk).open();
+        let broker = open().expect("open");
+        let config = TopicConfig::new().partitions(2).segment_bytes(4096);
+        let topic = broker.create_topic("t", config).expect("create");
+        topic.send(Record::new(&value).partition(0)).expect("send");
+        // Partition 0 is rolled, which takes 3 operations; then there is no room for partition 1.
+        disk.fail_at(disk.operations() + 4, io::ErrorKind::StorageFull, Failure::Once);
+        let batch = [Record::new(&value).partition(0), Record::new(&value).partition(1)];
+        assert!(matches!(topic.send_batch(&batch), Err(Error::StorageFull { .. })));
+        assert_eq!(broker.describe_topic("t").expect("describe").partitions[0].segments, 2);
+        broker.close().expect("close");
+
+        let broker = open().expect("open");
+        let topic = broker.topic("t").expect("topic");
+        disk.fail_at(disk.operations() + at, io::ErrorKind::StorageFull, Failure::Forever);
+        let sent = topic.send(Record::new(&[0; 10_000]).partition(0));
+        disk.fail_at(u64::MAX, io::ErrorKind::Other, Failure::Once);
+        drop((topic, broker));
+
+        let broker = open().unwrap_or_else(|error| panic!("operation {at}: {error}"));
+        assert_eq!(count(&broker).expect("read"), 1 + u64::from(sent.is_ok()));
+        if sent.is_ok() {
+            return;
+        }
+    }
+}

@@ -187,8 +187,8 @@ impl LogCursor {
     }
 
     /// Adds records to `out`, marked with `source`, from one segment, as far as `budget` goes, and
-    /// returns the segment they lie in; `None` if there is nothing to read yet. At least one record is read even if it
-    /// is larger than the budget. An error is met again by the next call.
+    /// returns the segment they lie in; `None` if there is nothing to read yet. At least one record
+    /// is read even if it is larger than the budget. An error is met again by the next call.
     pub(crate) fn fetch(
         &mut self,
         source: u32,
@@ -196,7 +196,7 @@ impl LogCursor {
         out: &mut Vec<RecordLocation>,
     ) -> Result<Option<Arc<Segment>>> {
         self.log.check_gate()?;
-        // A topic that is deleted while it is read may no longer be where its segments are looked for.
+        // A topic that is deleted meanwhile is not where its segments are looked for.
         self.fetch_open(source, budget, out).map_err(|error| match self.log.check_gate() {
             Ok(()) => error,
             Err(gone) => gone,
@@ -234,8 +234,8 @@ impl LogCursor {
         }
     }
 
-    /// Reads frames of one segment until its committed end, the log's end as it was loaded before, or
-    /// the end of the budget.
+    /// Reads frames of one segment until its committed end, the log's end as it was loaded before,
+    /// or the end of the budget.
     #[inline]
     fn read(
         &mut self,

@@ -64,8 +64,9 @@ pub(crate) struct Log {
     name: PartitionName,
     dir: PathBuf,
     storage: Arc<dyn Storage>,
-    /// The segments in the order of their offsets. Written when one is added or removed, read when a reader
-    /// passes from one to the next. Comes after the append lock; only slots' locks come after it.
+    /// The segments in the order of their offsets. Written when one is added or removed, read when
+    /// a reader passes from one to the next. Comes after the append lock; only slots' locks come
+    /// after it.
     slots: RwLock<VecDeque<Arc<Slot>>>,
     /// The first offset that can be read. Stored with Release, loaded with Acquire.
     start_offset: AtomicU64,

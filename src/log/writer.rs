@@ -322,6 +322,14 @@ impl LogWriter {
     /// Takes no more appends.
     pub(crate) fn shut(&mut self, gate: Gate) {
         self.log.set_gate(gate);
+        if self.active.as_ref().is_some_and(SegmentWriter::is_empty) {
+            // It must never hold the recovery point, because it may have to go. What cannot be
+            // removed here is removed by recovery; a deleted topic's goes with its directory.
+            if gate == Gate::Closed {
+                drop(self.discard_empty());
+            }
+            return;
+        }
         let Some(active) = self.active.take() else { return };
         if let Some((slot, _)) = self.log.slot_of(active.segment().base_offset()) {
             slot.roll(active.summary());
