@@ -67,8 +67,12 @@ pub(crate) fn encode(record: &Record<'_>, timestamp_delta: i64, stage: &mut Stag
     if !record.headers.is_empty() {
         put_varint(stage, record.headers.len() as u64);
     }
-    stage.put(record.key.unwrap_or_default());
-    stage.put(record.value.unwrap_or_default());
+    if let Some(key) = record.key {
+        stage.put(key);
+    }
+    if let Some(value) = record.value {
+        stage.put(value);
+    }
     for header in &record.headers {
         put_varint(stage, header.name.len() as u64);
         stage.put(header.name.as_bytes());

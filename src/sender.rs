@@ -197,15 +197,15 @@ struct Batch<'a, 'r> {
 
 impl<'a, 'r> Batch<'a, 'r> {
     fn sort(records: &'a [Record<'r>], numbers: &'a [u32]) -> Self {
+        if let Some(only) = numbers.first().filter(|first| numbers.iter().all(|one| one == *first))
+        {
+            return Self { groups: vec![(*only, records.iter().collect())], numbers };
+        }
         let mut present: Vec<u32> = numbers.to_vec();
         present.sort_unstable();
         present.dedup();
         let mut groups: Vec<(u32, Vec<&Record<'_>>)> =
             present.into_iter().map(|number| (number, Vec::new())).collect();
-        if let [(_, only)] = &mut groups[..] {
-            only.extend(records);
-            return Self { groups, numbers };
-        }
         for (record, number) in records.iter().zip(numbers) {
             let group = groups.binary_search_by_key(number, |(number, _)| *number);
             if let Some((_, group)) = group.ok().and_then(|at| groups.get_mut(at)) {
@@ -241,6 +241,14 @@ impl<'a, 'r> Batch<'a, 'r> {
 
     /// Where each record went, in the order they were given.
     fn places(&self, appends: &[Append], now: Timestamp) -> Vec<Sent> {
+        if let ([(partition, records)], [append]) = (&self.groups[..], appends) {
+            let place = |(record, offset): (&&Record<'_>, u64)| Sent {
+                partition: *partition,
+                offset,
+                timestamp: append.timestamp_of(record, now),
+            };
+            return records.iter().zip(append.offset..).map(place).collect();
+        }
         let mut left: Vec<_> = self
             .groups
             .iter()
