@@ -1,28 +1,33 @@
 //! The broker: it owns a directory, knows the topics in it, and closes them.
 //!
-//! Locks, in the order they are taken: `admin`, `topics`, a topic's `changing`, append locks by
-//! rising partition number, a log's `sealing`, a log's `slots`, and leaf locks.
+//! Locks, in the order they are taken: `admin`, the groups', a group's own, the offset store's,
+//! `topics`, a topic's `changing`, append locks by rising partition number, a log's `sealing`, a log's
+//! `slots`, and leaf locks.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::config::{TopicConfig, check_topic_name};
 use crate::description::{
-    PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
+    CommitRecovery, PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
 };
 use crate::error::{Error, Result};
+use crate::group::{Backwards, Groups, OffsetStore};
 use crate::partition::Partition;
 use crate::storage::{LockGuard, remove_tree};
-use crate::topic::{Surroundings, TopicState, is_unfinished};
+use crate::timestamp::Timestamp;
+use crate::topic::{Surroundings, TopicShape, TopicState, is_unfinished};
 
 const LOCK_FILE: &str = "LOCK";
 const TOPICS_DIR: &str = "topics";
+const OFFSETS_DIR: &str = "offsets";
 
 /// An open message queue: the owner of a directory and of the topics in it.
 ///
@@ -67,6 +72,7 @@ pub(crate) struct BrokerInner {
     lock: Mutex<Option<LockGuard>>,
     /// Gives each producer another place to begin its choices. Relaxed: only its values matter.
     producers: AtomicU64,
+    groups: Groups,
 }
 
 impl Broker {
@@ -151,7 +157,9 @@ impl Broker {
     /// [`Error::UnknownTopic`], [`Error::InvalidConfig`] if the topic has more already,
     /// [`Error::Closed`], [`Error::StorageFull`], [`Error::Io`].
     pub fn create_partitions(&self, name: &str, total: u32) -> Result<()> {
-        self.inner.topic(name)?.grow(total)
+        self.inner.topic(name)?.grow(total)?;
+        self.inner.topics_changed();
+        Ok(())
     }
 
     /// Deletes a topic and all its records, durably.
@@ -173,6 +181,9 @@ impl Broker {
     /// [`Error::UnknownTopic`], [`Error::Closed`], [`Error::Io`].
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         let (result, doomed) = self.inner.delete(name)?;
+        if doomed.is_some() {
+            self.inner.topics_changed();
+        }
         // The directory goes without a lock held, and if not now, then at the next open.
         if let Some(doomed) = doomed
             && let Err(error) = remove_tree(&*self.inner.around.storage, &doomed)
@@ -182,7 +193,8 @@ impl Broker {
         result
     }
 
-    /// Waits until every record that was appended before is on stable storage.
+    /// Waits until every record that was appended, and everything that was committed, before is on
+    /// stable storage.
     ///
     /// ```
     /// # use forebay::{Broker, Record, TopicConfig};
@@ -196,7 +208,8 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::Poisoned`] if a sync failed; the other partitions are synced all the same.
+    /// [`Error::Poisoned`], [`Error::OffsetsPoisoned`] if a sync failed; the other partitions are
+    /// synced all the same.
     pub fn flush(&self) -> Result<()> {
         self.inner.check_open()?;
         let topics: Vec<_> = self.inner.topics.read().values().cloned().collect();
@@ -208,7 +221,7 @@ impl Broker {
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        result
+        result.and(self.inner.groups.store().flush())
     }
 
     /// What recovery found when this broker was opened; empty if the directory had been closed
@@ -260,12 +273,13 @@ pub(crate) struct Opening {
     pub(crate) around: Surroundings,
     pub(crate) clock: Clock,
     pub(crate) auto_create_partitions: Option<u32>,
+    pub(crate) offsets_retention: Option<Duration>,
 }
 
 impl BrokerInner {
     /// Locks the directory and opens every topic in it.
     pub(crate) fn open(opening: Opening) -> Result<Self> {
-        let Opening { dir, around, clock, auto_create_partitions } = opening;
+        let Opening { dir, around, clock, auto_create_partitions, offsets_retention } = opening;
         let storage = &*around.storage;
         let topics_dir = dir.join(TOPICS_DIR);
         storage
@@ -275,9 +289,18 @@ impl BrokerInner {
         storage
             .create_dir_all(&topics_dir)
             .map_err(|error| Error::space("creating directory", &topics_dir, 0, error))?;
+        let now = clock.now();
+        let open = || {
+            let (topics, mut recovery) = open_topics(&around, &topics_dir)?;
+            let store = open_offsets(&around, dir.join(OFFSETS_DIR), &topics)?;
+            recovery.commits = clamp_commits(&store, &topics, now)?;
+            let groups = Groups::new(store, offsets_retention);
+            groups.expire(now)?;
+            Ok((topics, recovery, groups))
+        };
         // If it fails, nothing is to be done in the directory once the lock is gone.
-        let (topics, recovery) =
-            open_topics(&around, &topics_dir).inspect_err(|_| around.background.stop())?;
+        let (topics, recovery, groups) =
+            open().inspect_err(|_: &Error| around.background.stop())?;
         log::info!("opened {}: {} topics", dir.display(), topics.len());
         Ok(Self {
             dir,
@@ -290,11 +313,35 @@ impl BrokerInner {
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             producers: AtomicU64::new(0),
+            groups,
         })
     }
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// How a topic is at this moment.
+    pub(crate) fn shape(&self, name: &str) -> Option<TopicShape> {
+        self.topics.read().get(name).map(|topic| topic.shape())
+    }
+
+    /// The names of all topics, sorted.
+    pub(crate) fn topic_names(&self) -> Vec<Arc<str>> {
+        self.topics.read().keys().map(Arc::clone).collect()
+    }
+
+    /// Tells groups that topics were created, deleted or grown. Called with no lock held.
+    fn topics_changed(&self) {
+        self.groups.topics_changed(&|name| self.shape(name));
     }
 
     /// Where the choices of the next producer begin.
@@ -336,7 +383,7 @@ impl BrokerInner {
         present: IfPresent,
     ) -> Result<Arc<TopicState>> {
         check_topic_name(name)?;
-        let _admin = self.admin.lock();
+        let admin = self.admin.lock();
         self.check_open()?;
         if let Ok(topic) = self.topic(name) {
             return match present {
@@ -346,6 +393,8 @@ impl BrokerInner {
         }
         let topic = Arc::new(TopicState::create(&self.around, &self.topics_dir(), name, config)?);
         self.topics.write().insert(Arc::clone(topic.name()), Arc::clone(&topic));
+        drop(admin);
+        self.topics_changed();
         Ok(topic)
     }
 
@@ -356,6 +405,8 @@ impl BrokerInner {
         let (result, doomed) = topic.delete(&self.topics_dir());
         if doomed.is_some() {
             self.topics.write().remove(name);
+            // What cannot be written down now is found out when the broker is opened again.
+            drop(self.groups.store().forget(topic.shape().id, self.clock.now().as_millis()));
         }
         Ok((result, doomed))
     }
@@ -374,9 +425,11 @@ impl BrokerInner {
             // What went wrong without doing harm is put right by the next open.
             result = result.and(partition.log().seal_rolled().map(drop));
         }
+        result = result.and(self.groups.store().close());
         self.around.background.stop();
         *self.lock.lock() = None;
         drop(admin);
+        self.groups.call_all();
         log::info!("closed {}", self.dir.display());
         result
     }
@@ -408,6 +461,54 @@ fn lock(around: &Surroundings, dir: &Path) -> Result<LockGuard> {
         let pid = String::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
         Error::Locked { path: dir.to_path_buf(), pid }
     })
+}
+
+/// Opens what groups have committed in these topics.
+fn open_offsets(around: &Surroundings, dir: PathBuf, topics: &Topics) -> Result<Arc<OffsetStore>> {
+    let is_topic =
+        |name: &str, id: u64| topics.get(name).is_some_and(|topic| topic.shape().id == id);
+    let store = OffsetStore::open(&around.storage, &around.background, dir, is_topic)?;
+    Ok(Arc::new(store))
+}
+
+/// Moves groups back that have committed more than there is since a power cut took records away,
+/// durably, before anything is appended in their place: who reads on would not see it.
+fn clamp_commits(
+    store: &Arc<OffsetStore>,
+    topics: &Topics,
+    now: Timestamp,
+) -> Result<Vec<CommitRecovery>> {
+    let (mut clamped, mut written) = (Vec::new(), None);
+    for group in store.names() {
+        let mut commits = store.group(&group).unwrap_or_default();
+        for commit in &mut commits {
+            let Some(topic) = topics.get(&commit.topic) else { continue };
+            commit.offsets.retain_mut(|(number, committed)| {
+                let Ok(partition) = topic.partition(*number) else { return false };
+                let end_offset = partition.log().end_offset();
+                if committed.offset <= end_offset {
+                    return false;
+                }
+                clamped.push(CommitRecovery {
+                    group: group.to_string(),
+                    topic: commit.topic.to_string(),
+                    partition: *number,
+                    committed: committed.offset,
+                    end_offset,
+                });
+                committed.offset = end_offset;
+                true
+            });
+        }
+        commits.retain(|commit| !commit.offsets.is_empty());
+        if !commits.is_empty() {
+            written = Some(store.commit(&group, &commits, Backwards::Allow, now.as_millis())?);
+        }
+    }
+    if let Some(written) = written {
+        store.sync_to(written)?;
+    }
+    Ok(clamped)
 }
 
 type Topics = BTreeMap<Arc<str>, Arc<TopicState>>;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::background::{Background, Deferred, Inline};
 use crate::broker::{Broker, BrokerInner, Opening};
@@ -32,6 +33,7 @@ pub struct BrokerBuilder {
     place: Place,
     clock: Clock,
     auto_create_partitions: Option<u32>,
+    offsets_retention: Option<Duration>,
 }
 
 /// Where the bytes are kept.
@@ -60,7 +62,8 @@ impl Broker {
         BrokerBuilder {
             dir: dir.as_ref().to_path_buf(),
             place: Place::Disk,
-            clock: Clock::System,
+            clock: Clock::system(),
+            offsets_retention: None,
             auto_create_partitions: None,
         }
     }
@@ -90,6 +93,16 @@ impl BrokerBuilder {
     /// [`Error::UnknownTopic`](crate::Error::UnknownTopic).
     pub fn auto_create_topics(mut self, partitions: u32) -> Self {
         self.auto_create_partitions = Some(partitions);
+        self
+    }
+
+    /// Forgets what a group has committed once it has had no members for this long; as Kafka's
+    /// `offsets.retention.minutes`. Default: groups are never forgotten.
+    ///
+    /// It is looked at when the broker is opened, when a consumer joins or leaves, and when groups are listed
+    /// or described; by the wall clock, since it has to outlive the process.
+    pub fn offsets_retention(mut self, idle: Duration) -> Self {
+        self.offsets_retention = Some(idle);
         self
     }
 
@@ -134,6 +147,7 @@ impl BrokerBuilder {
             around: Surroundings { storage, background: Arc::clone(&background) },
             clock: self.clock,
             auto_create_partitions: self.auto_create_partitions,
+            offsets_retention: self.offsets_retention,
         });
         match inner {
             Ok(inner) => Ok(Broker { inner: Arc::new(inner) }),

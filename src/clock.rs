@@ -1,32 +1,46 @@
 //! Where time comes from: the second of the two seams that make the broker testable.
 //!
-//! A broker reads the wall clock through [`Clock`] alone, so that a test can hold it still, move
-//! it, or make it jump. Waiting with a timeout is measured by the operating system's monotonic
-//! clock and is not part of this seam.
+//! A broker reads clocks through [`Clock`] alone, so that a test can hold them still, move them, or
+//! make the wall clock jump. Intervals are measured by the monotonic clock, which no change of the
+//! wall clock moves. How long a thread sleeps is up to the operating system and is not part of this
+//! seam.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::timestamp::Timestamp;
 
-/// The wall clock a broker stamps records with.
-#[derive(Clone, Debug, Default)]
+/// The clocks of a broker.
+#[derive(Clone, Debug)]
 pub(crate) enum Clock {
-    /// The machine's own clock, read the cheapest way the platform offers.
-    #[default]
-    System,
+    /// The machine's own, read the cheapest way the platform offers; monotonic time counts from the
+    /// moment given here.
+    System(Instant),
     /// A clock that stands still until it is told otherwise.
     Manual(ManualClock),
 }
 
 impl Clock {
+    /// The machine's own clock.
+    pub(crate) fn system() -> Self {
+        Self::System(Instant::now())
+    }
+
+    /// The time that has passed since some moment, in milliseconds; it never goes back.
+    pub(crate) fn monotonic(&self) -> u64 {
+        match self {
+            Self::System(start) => u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Self::Manual(clock) => clock.elapsed.load(Ordering::Relaxed),
+        }
+    }
+
     /// The current time, never below the Unix epoch and never beyond what a record may carry.
     #[inline]
     pub(crate) fn now(&self) -> Timestamp {
         let now = match self {
-            Self::System => system_now(),
+            Self::System(_) => system_now(),
             Self::Manual(clock) => clock.now(),
         };
         now.clamp(Timestamp::MIN, Timestamp::MAX)
@@ -64,15 +78,17 @@ fn system_now() -> Timestamp {
 /// ```
 #[derive(Clone)]
 pub struct ManualClock {
-    /// Stored and loaded with Relaxed: it publishes nothing but itself.
+    /// Stored and loaded with Relaxed, as `elapsed`: they publish nothing but themselves.
     millis: Arc<AtomicI64>,
+    /// What [`advance`](Self::advance) came to, in milliseconds: the monotonic clock.
+    elapsed: Arc<AtomicU64>,
 }
 
 impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
-        Self { millis: Arc::new(AtomicI64::new(start.as_millis())) }
+        Self { millis: Arc::new(AtomicI64::new(start.as_millis())), elapsed: Arc::default() }
     }
 
     /// The time it shows.
@@ -81,13 +97,16 @@ impl ManualClock {
         Timestamp::from_millis(self.millis.load(Ordering::Relaxed))
     }
 
-    /// Moves it forward; parts of a millisecond are dropped.
+    /// Moves it forward, and with it what intervals are measured by; parts of a millisecond are
+    /// dropped.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.elapsed.fetch_add(millis.unsigned_abs(), Ordering::Relaxed);
         self.set(Timestamp::from_millis(self.now().as_millis().saturating_add(millis)));
     }
 
-    /// Makes it jump to `time`, forward or back.
+    /// Makes it jump to `time`, forward or back, as when somebody sets the clock: intervals do not
+    /// notice.
     pub fn set(&self, time: Timestamp) {
         self.millis.store(time.as_millis(), Ordering::Relaxed);
     }

@@ -18,9 +18,29 @@ use crate::log::{Log, Recovery};
 /// # Ok::<(), forebay::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RecoveryReport {
     /// The partitions that had to be read, by topic and number.
     pub partitions: Vec<PartitionRecovery>,
+    /// What groups had committed beyond the end of a partition, because a power cut took records away
+    /// that they had read. Each was moved back to that end: the group reads what is sent from now on.
+    pub commits: Vec<CommitRecovery>,
+}
+
+/// A committed offset that was moved back to the end of its partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommitRecovery {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// What the group had committed.
+    pub committed: u64,
+    /// The offset behind the last record that is there, which is what it has committed from now on.
+    pub end_offset: u64,
 }
 
 /// What recovery came to in one partition.

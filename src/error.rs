@@ -106,6 +106,96 @@ pub enum Error {
         /// How many are possible.
         max: usize,
     },
+    /// The partition is not one that this reader or consumer reads at this moment.
+    NotAssigned {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
+    /// Records were deleted before they were read. Told once; reading goes on at `to`.
+    Gap {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The offset that was to be read next.
+        from: u64,
+        /// The first offset that can be read: that of the next record.
+        to: u64,
+    },
+    /// The name cannot be that of a group.
+    InvalidGroupName {
+        /// The name that was given.
+        name: String,
+        /// Why it cannot be used.
+        reason: &'static str,
+    },
+    /// No group of this name has members or has committed anything.
+    UnknownGroup {
+        /// The name asked for.
+        group: String,
+    },
+    /// The group has members, and what was asked for needs one without.
+    GroupNotEmpty {
+        /// The group.
+        group: String,
+        /// How many members it has.
+        members: usize,
+    },
+    /// A consumer cannot join the group because of what it has in common with the members there.
+    InconsistentGroup {
+        /// The group.
+        group: String,
+        /// What does not go together.
+        reason: String,
+    },
+    /// The consumer is no longer a member of its group: it did not poll in time, or another took its
+    /// name. What it wanted to commit is refused; its next poll joins anew.
+    Fenced {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// The generation of the group that the consumer knew last.
+        generation: u64,
+    },
+    /// The group has committed nothing in this partition, and the consumer was told not to choose a
+    /// place itself ([`Start::Error`](crate::Start::Error)).
+    NoCommittedOffset {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
+    /// The commit would move the group back, so that it would read records again.
+    CommitBackwards {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// What the group has committed.
+        committed: u64,
+        /// What was to be committed.
+        offset: u64,
+    },
+    /// The text that was to be kept with a committed offset is too long.
+    CommitMetadataTooLong {
+        /// Its length, in bytes.
+        bytes: usize,
+        /// What is possible, in bytes.
+        max_bytes: usize,
+    },
+    /// A sync of the committed offsets failed earlier; nothing can be committed until the broker is
+    /// reopened. Reading goes on.
+    OffsetsPoisoned {
+        /// What the failed sync said.
+        cause: Arc<io::Error>,
+    },
     /// The position asked for lies outside the log.
     OffsetOutOfRange {
         /// The topic.
@@ -188,6 +278,11 @@ impl Error {
         }
     }
 
+    /// Whether it tells of records that are gone, once.
+    pub(crate) fn is_gap(&self) -> bool {
+        matches!(self, Self::Gap { .. })
+    }
+
     pub(crate) fn corrupt(path: &Path, position: u64, detail: impl Into<String>) -> Self {
         Self::Corrupt { path: path.to_path_buf(), position, detail: detail.into() }
     }
@@ -236,6 +331,42 @@ impl fmt::Display for Error {
                 f,
                 "sending to topic {topic:?}: {count} records for one partition, a batch may have {max}"
             ),
+            Self::NotAssigned { topic, partition } => {
+                write!(f, "partition {partition} of topic {topic:?} is not read here")
+            }
+            Self::Gap { topic, partition, from, to } => write!(
+                f,
+                "offsets {from} to {to} of partition {partition} of topic {topic:?} were deleted before they were read"
+            ),
+            Self::InvalidGroupName { name, reason } => {
+                write!(f, "{name:?} is not a group name: {reason}")
+            }
+            Self::UnknownGroup { group } => write!(f, "group {group:?} does not exist"),
+            Self::GroupNotEmpty { group, members } => {
+                write!(f, "group {group:?} has {members} members")
+            }
+            Self::InconsistentGroup { group, reason } => {
+                write!(f, "joining group {group:?}: {reason}")
+            }
+            Self::Fenced { group, member, generation } => write!(
+                f,
+                "member {member:?} is no longer in group {group:?}, whose generation it knew was {generation}"
+            ),
+            Self::NoCommittedOffset { group, topic, partition } => write!(
+                f,
+                "group {group:?} has committed nothing in partition {partition} of topic {topic:?}, and has no place to start"
+            ),
+            Self::CommitBackwards { group, topic, partition, committed, offset } => write!(
+                f,
+                "committing offset {offset} for group {group:?} in partition {partition} of topic {topic:?}: it has {committed} already"
+            ),
+            Self::CommitMetadataTooLong { bytes, max_bytes } => {
+                write!(f, "committing metadata of {bytes} bytes, {max_bytes} are possible")
+            }
+            Self::OffsetsPoisoned { cause } => write!(
+                f,
+                "nothing can be committed since a sync of the committed offsets failed ({cause}), reopen the broker"
+            ),
             Self::OffsetOutOfRange { topic, partition, offset, earliest, latest } => write!(
                 f,
                 "offset {offset} lies outside partition {partition} of topic {topic:?}, which has {earliest} to {latest}"
@@ -265,7 +396,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } | Self::Poisoned { cause: source, .. } => Some(source.as_ref()),
+            Self::Io { source, .. }
+            | Self::Poisoned { cause: source, .. }
+            | Self::OffsetsPoisoned { cause: source } => Some(source.as_ref()),
             _ => None,
         }
     }

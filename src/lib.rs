@@ -73,12 +73,19 @@ mod broker;
 mod builder;
 mod clock;
 mod config;
+mod consumer;
 mod description;
+mod durability;
 mod error;
+mod fetcher;
+mod group;
+mod group_admin;
 mod growing_list;
 mod log;
 mod maintenance;
 mod merge;
+mod offset_and_metadata;
+mod offset_reset;
 mod partition;
 mod partitioner;
 mod producer;
@@ -91,10 +98,12 @@ mod segment;
 mod sender;
 mod start;
 mod storage;
+mod sync;
 pub mod testing;
 mod timestamp;
 mod topic;
 mod topic_handle;
+mod topic_partition;
 mod waker;
 
 pub use batch::{Batch, ConsumerRecord, Iter, OwnedRecord};
@@ -102,8 +111,20 @@ pub use broker::Broker;
 pub use builder::BrokerBuilder;
 pub use clock::ManualClock;
 pub use config::{MAX_PARTITIONS, TimestampType, TopicConfig};
-pub use description::{PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription};
+pub use consumer::{
+    Consumer, ConsumerBuilder, ConsumerChannel, ConsumerEvent, ConsumerRecords, Rebalance,
+    RebalanceListener, TopicPattern, Wakeup,
+};
+pub use description::{
+    CommitRecovery, PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
+};
 pub use error::{Error, Result};
+pub use group::{
+    Assignor, CustomAssignor, GroupDescription, GroupOffset, GroupState, MemberDescription,
+    MemberSubscription,
+};
+pub use offset_and_metadata::{MAX_COMMIT_METADATA_BYTES, OffsetAndMetadata};
+pub use offset_reset::{OffsetReset, ResetOffset, ResetTo};
 pub use partitioner::{CustomPartitioner, Partitioner};
 pub use producer::Producer;
 pub use reader::Reader;
@@ -115,6 +136,7 @@ pub use sender::{Acks, Sent};
 pub use start::Start;
 pub use timestamp::Timestamp;
 pub use topic_handle::Topic;
+pub use topic_partition::TopicPartition;
 
 /// The program on the README's first screen is compiled with the documentation's examples.
 #[cfg(doctest)]

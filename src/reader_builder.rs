@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::broker::{Broker, BrokerInner};
 use crate::error::{Error, Result};
-use crate::reader::{Limits, Reader};
+use crate::fetcher::Limits;
+use crate::reader::Reader;
 use crate::start::Start;
 
 /// Describes a reader. Made by [`Broker::reader`].
@@ -41,7 +42,7 @@ impl Broker {
         ReaderBuilder {
             broker: Arc::clone(&self.inner),
             wanted: Vec::new(),
-            limits: Limits { records: 500, bytes: 1 << 20 },
+            limits: Limits::DEFAULT,
             merge: false,
         }
     }
@@ -92,12 +93,7 @@ impl ReaderBuilder {
     /// [`Error::InvalidConfig`] if nothing or the same partition twice is to be read or a limit is
     /// 0, [`Error::Closed`], [`Error::Corrupt`], [`Error::Io`].
     pub fn open(self) -> Result<Reader> {
-        if self.limits.records == 0 {
-            return Err(Error::config("max_records", "it is 0"));
-        }
-        if self.limits.bytes == 0 {
-            return Err(Error::config("max_bytes", "it is 0"));
-        }
+        self.limits.validate()?;
         let mut reader = Reader::new(self.broker, self.limits, self.merge);
         for (name, number, start) in &self.wanted {
             reader.assign(name, *number, *start)?;

@@ -10,7 +10,8 @@ use crate::start::Start;
 impl Reader {
     /// Returns one record after the other, each with its own copy, waiting for as long as it takes.
     ///
-    /// The iterator ends after an error, such as [`Error::Closed`](crate::Error::Closed) when the broker is closed.
+    /// The iterator ends after an error other than [`Error::Gap`](crate::Error::Gap), such as
+    /// [`Error::Closed`](crate::Error::Closed) when the broker is closed.
     ///
     /// ```
     /// # use forebay::{Broker, Record, TopicConfig};
@@ -54,7 +55,7 @@ impl Iterator for Records<'_> {
                 Ok(batch) => self.batch = batch,
                 Err(error) => {
                     self.batch = Batch::default();
-                    self.ended = true;
+                    self.ended = !error.is_gap();
                     return Some(Err(error));
                 }
             }

@@ -1,6 +1,6 @@
 //! Where to start reading, and which offset that is.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::partition::Partition;
 use crate::timestamp::Timestamp;
 
@@ -30,6 +30,8 @@ pub enum Start {
     Offset(u64),
     /// At the first record that is not older; behind the last record if all are.
     Timestamp(Timestamp),
+    /// Nowhere: it is an error if the group has not committed a place. For consumers alone.
+    Error,
 }
 
 impl Start {
@@ -46,6 +48,7 @@ impl Start {
                 let end = log.end_offset();
                 log.first_not_older(timestamp.as_millis())?.map_or(end, |(offset, _)| offset)
             }
+            Self::Error => return Err(Error::config("start", "Start::Error is not a place")),
         })
     }
 }

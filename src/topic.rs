@@ -33,6 +33,14 @@ struct Metadata {
     config: TopicConfig,
 }
 
+/// A topic as it is at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TopicShape {
+    /// Tells it from an earlier one of the same name.
+    pub(crate) id: u64,
+    pub(crate) partitions: u32,
+}
+
 /// What a topic needs of the broker it belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
@@ -142,6 +150,11 @@ impl TopicState {
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// What groups have to know of it.
+    pub(crate) fn shape(&self) -> TopicShape {
+        TopicShape { id: self.id, partitions: self.partition_count() }
     }
 
     pub(crate) fn config(&self) -> Arc<TopicConfig> {

@@ -23,7 +23,12 @@ pub(crate) struct Waker {
 impl Waker {
     /// Says that what was registered with `token` has something to read.
     pub(crate) fn ring(&self, token: usize) {
-        self.rang.lock().push(token);
+        let mut rang = self.rang.lock();
+        // One that rings and rings while nobody listens is heard once.
+        if rang.last() != Some(&token) {
+            rang.push(token);
+        }
+        drop(rang);
         self.bell.notify_one();
     }
 

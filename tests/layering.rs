@@ -8,16 +8,26 @@ use std::path::{Path, PathBuf};
 /// The layers from the top. A module may use those of lower layers, and of its own layer as long
 /// as there is no circle.
 const LAYERS: &[&[&str]] = &[
-    &["topic_handle", "producer", "reader_builder", "records", "testing"],
-    &["sender", "reader", "start", "merge", "batch", "partitioner"],
+    &[
+        "topic_handle",
+        "producer",
+        "reader_builder",
+        "records",
+        "consumer",
+        "group_admin",
+        "offset_reset",
+        "testing",
+    ],
+    &["sender", "reader", "fetcher", "start", "merge", "batch", "partitioner"],
     &["builder"],
     &["broker", "description", "maintenance"],
+    &["group"],
     &["topic", "partition"],
     &["log"],
     &["segment", "record", "record_codec"],
     &["storage"],
-    &["background", "waker", "growing_list"],
-    &["config", "error", "clock", "timestamp"],
+    &["background", "waker", "growing_list", "durability", "sync"],
+    &["config", "error", "clock", "timestamp", "topic_partition", "offset_and_metadata"],
 ];
 
 fn sources() -> BTreeMap<PathBuf, String> {

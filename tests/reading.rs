@@ -187,18 +187,18 @@ fn what_cannot_be_read_is_named() {
     assert!(matches!(reader().topic("no", Start::Latest).open(), Err(Error::UnknownTopic { .. })));
     assert!(matches!(
         reader().partition("t", 1, Start::Latest).open(),
-        Err(Error::UnknownPartition { partition: 1, partitions: 1, .. })
+        Err(Error::NotAssigned { partition: 1, partitions: 1, .. })
     ));
     assert!(matches!(
         reader().partition("t", u32::MAX, Start::Latest).open(),
-        Err(Error::UnknownPartition { partition: u32::MAX, .. })
+        Err(Error::NotAssigned { partition: u32::MAX, .. })
     ));
     let twice = reader().topic("t", Start::Latest).partition("t", 0, Start::Earliest).open();
     assert!(matches!(twice, Err(Error::InvalidConfig { .. })));
     let mut good = reader().topic("t", Start::Latest).open().expect("reader");
-    assert!(matches!(good.seek("t", 1, Start::Earliest), Err(Error::UnknownPartition { .. })));
+    assert!(matches!(good.seek("t", 1, Start::Earliest), Err(Error::NotAssigned { .. })));
     assert!(matches!(good.seek("t", 0, Start::Offset(1)), Err(Error::OffsetOutOfRange { .. })));
-    assert!(matches!(good.position("u", 0), Err(Error::UnknownPartition { .. })));
+    assert!(matches!(good.position("u", 0), Err(Error::NotAssigned { .. })));
 }
 
 #[test]

@@ -6,7 +6,6 @@
 
 mod checkpoint;
 mod cursor;
-mod durability;
 mod recovery;
 mod shared;
 mod slot;

@@ -18,8 +18,8 @@ use crate::segment::{Segment, SegmentHeader, Summary};
 use crate::storage::Storage;
 
 use super::checkpoint::{Checkpoint, RecoveryPoint};
-use super::durability::Durability;
 use super::slot::Slot;
+use crate::durability::Durability;
 
 /// How many rolled segments may wait to be synced before appending waits for the disk.
 const MAX_ROLLED: usize = 64;

@@ -34,7 +34,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// What decoding may allocate: without a limit, a wrong length inside would abort the process.
 const DECODE_LIMIT: usize = 1 << 20;
 /// Ends the name of a file that is being written; no topic or segment is called so.
-const TEMPORARY: &str = "~";
+pub(crate) const TEMPORARY: &str = "~";
 
 /// What a kind of metadata file is known by.
 #[derive(Clone, Copy, Debug)]

@@ -272,8 +272,9 @@ pub(super) struct MemoryFile {
 enum Content {
     /// Not mapped.
     Bytes(Vec<u8>),
-    /// Mapped: the region holds the bytes, `len` is the file's length.
-    Mapped { region: Arc<Region>, len: usize },
+    /// Mapped: the region holds the bytes that are published, `behind` those that stood behind them
+    /// when the file was mapped; `len` is the file's length.
+    Mapped { region: Arc<Region>, behind: Vec<u8>, len: usize },
 }
 
 impl MemoryFile {
@@ -288,14 +289,19 @@ impl MemoryFile {
         }
     }
 
-    /// The file as it reads at this moment; what is stored but not published reads as zeros.
+    /// The file as it reads at this moment; what is stored but not published reads as what was there
+    /// before.
     pub(super) fn snapshot(&self) -> Vec<u8> {
         match &*self.content.lock() {
             Content::Bytes(bytes) => bytes.clone(),
-            Content::Mapped { region, len } => {
-                let published = region.committed().min(*len);
-                let mut bytes = region.read(0..published).unwrap_or_default().to_vec();
+            Content::Mapped { region, behind, len } => {
+                let mut bytes = behind.clone();
                 bytes.resize(*len, 0);
+                let published = region.committed().min(*len);
+                let read = region.read(0..published).unwrap_or_default();
+                if let Some(start) = bytes.get_mut(..published) {
+                    start.copy_from_slice(read);
+                }
                 bytes
             }
         }
@@ -306,7 +312,10 @@ impl MemoryFile {
         let mut content = self.content.lock();
         match &mut *content {
             Content::Bytes(bytes) => bytes.resize(to, 0),
-            Content::Mapped { region, len } if to >= region.committed() => *len = to,
+            Content::Mapped { region, behind, len } if to >= region.committed() => {
+                *len = to;
+                behind.truncate(to);
+            }
             Content::Mapped { region, .. } => {
                 let kept = region.read(0..to).unwrap_or_default().to_vec();
                 *content = Content::Bytes(kept);
@@ -339,7 +348,11 @@ impl StorageFile for MemoryFile {
         let mut writer = RegionWriter::on_heap(capacity, published)?;
         writer.set_limit(bytes.len().min(capacity));
         let region = Arc::clone(writer.region());
-        *self.content.lock() = Content::Mapped { region, len: bytes.len() };
+        let len = bytes.len();
+        // A file that has nothing behind, as every new one, keeps no copy of it.
+        let blank = bytes.get(committed..).is_none_or(|rest| rest.iter().all(|byte| *byte == 0));
+        let behind = if blank { Vec::new() } else { bytes };
+        *self.content.lock() = Content::Mapped { region, behind, len };
         Ok(writer)
     }
 
@@ -350,7 +363,7 @@ impl StorageFile for MemoryFile {
             Content::Bytes(bytes) => {
                 let region = Region::copy_of(bytes)?;
                 let len = bytes.len();
-                *content = Content::Mapped { region: Arc::clone(&region), len };
+                *content = Content::Mapped { region: Arc::clone(&region), behind: Vec::new(), len };
                 Ok(region)
             }
         }

@@ -1,0 +1,315 @@
+//! How partitions come to a consumer and go from it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use super::core::{Consumer, RebalanceListener};
+use super::event::{ConsumerEvent, Rebalance};
+use super::subscription::Subscription;
+use crate::error::{Error, Result};
+use crate::group::{Joining, MemberLink, Taken, TopicOffsets, Wanted};
+use crate::offset_and_metadata::OffsetAndMetadata;
+use crate::start::Start;
+use crate::topic::TopicState;
+use crate::topic_partition::TopicPartition;
+
+impl Consumer {
+    /// Becomes a member of its group.
+    pub(super) fn join(&mut self) -> Result<()> {
+        self.broker.check_open()?;
+        self.broker.groups().store().prepare()?;
+        let now = self.broker.clock().now();
+        self.broker.groups().expire(now)?;
+        let wanted = self.wanted();
+        self.pin_start(&wanted)?;
+        let joining = Joining {
+            link: Arc::clone(&self.link),
+            instance: self.settings.instance.clone(),
+            wanted,
+            assignor: self.settings.assignor.clone(),
+            max_poll_interval: self.settings.max_poll_interval,
+        };
+        let broker = &self.broker;
+        let shapes = |name: &str| broker.shape(name);
+        let group = broker.groups().join(&self.settings.group, joining, &shapes)?;
+        self.link.set_idle(broker.clock().monotonic());
+        self.group = Some(group);
+        Ok(())
+    }
+
+    /// What it subscribes to, in names of topics that exist.
+    fn wanted(&mut self) -> Wanted {
+        match &self.settings.subscription {
+            Subscription::Nothing => Wanted::Partitions(Vec::new()),
+            Subscription::Partitions(partitions) => Wanted::Partitions(partitions.clone()),
+            Subscription::Topics(names) => {
+                Wanted::Topics { names: names.clone(), is_pattern: false }
+            }
+            Subscription::Pattern(pattern) => {
+                let mut names = self.broker.topic_names();
+                names.retain(|name| pattern.matches(name));
+                self.matched.clone_from(&names);
+                Wanted::Topics { names, is_pattern: true }
+            }
+        }
+    }
+
+    /// Where the group has committed nothing, and is not to begin at the beginning: decides where it
+    /// does begin, once for all its members to come. Otherwise a member that ends before its first
+    /// commit would leave the next one to begin later, and what lies between would be skipped.
+    fn pin_start(&self, wanted: &Wanted) -> Result<()> {
+        if !matches!(self.settings.start, Start::Latest | Start::Timestamp(_)) {
+            return Ok(());
+        }
+        let groups = self.broker.groups();
+        let pin = |topic: &TopicState, numbers: &mut dyn Iterator<Item = u32>, whole: bool| {
+            let start = |number: u32| {
+                let offset = self.settings.start.resolve(topic.partition(number)?)?;
+                Ok((number, OffsetAndMetadata::from(offset)))
+            };
+            let offsets = numbers.map(start).collect::<Result<Vec<_>>>()?;
+            let (name, id) = (Arc::clone(topic.name()), topic.shape().id);
+            let at = self.broker.clock().now().as_millis();
+            groups.pin(&self.settings.group, TopicOffsets { topic: name, id, offsets }, whole, at)
+        };
+        match wanted {
+            Wanted::Topics { names, .. } => {
+                for name in names {
+                    let Ok(topic) = self.broker.topic(name) else { continue };
+                    if !groups.store().has_topic(&self.settings.group, name, topic.shape().id) {
+                        pin(&topic, &mut (0..topic.partition_count()), true)?;
+                    }
+                }
+            }
+            Wanted::Partitions(partitions) => {
+                for one in partitions {
+                    let Ok(topic) = self.broker.topic(&one.topic) else { continue };
+                    pin(&topic, &mut std::iter::once(one.partition), false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what is no longer its own, and takes what is.
+    #[cold]
+    pub(super) fn reconcile(&mut self) -> Result<()> {
+        self.broker.check_open()?;
+        self.follow_pattern();
+        let group = match self.group.clone() {
+            Some(group) => group,
+            None if self.link.is_superseded() => return self.lose(),
+            None => return self.rejoin(),
+        };
+        let revoked = match group.to_release(&self.link) {
+            Err(Error::Fenced { .. }) => return self.lose(),
+            revoked => revoked?,
+        };
+        if !revoked.is_empty() {
+            self.finish_with(&revoked);
+        }
+        let (generation, taken) = match group.exchange(&self.link, &revoked) {
+            Err(Error::Fenced { .. }) => return self.lose(),
+            exchanged => exchanged?,
+        };
+        self.generation = generation;
+        self.forget(&revoked);
+        let assigned: Vec<_> = taken.iter().map(|taken| taken.partition.clone()).collect();
+        self.unplaced.extend(taken);
+        if !assigned.is_empty() || !revoked.is_empty() {
+            self.tell(|| {
+                let (assigned, revoked) = (assigned.clone(), revoked.clone());
+                let lost = Vec::new();
+                ConsumerEvent::Rebalanced(Rebalance { generation, assigned, revoked, lost })
+            });
+        }
+        if assigned.is_empty() {
+            return Ok(());
+        }
+        let placed = self.place_taken();
+        self.call(|listener, consumer| listener.assigned(consumer, &assigned));
+        placed
+    }
+
+    /// Wants topics that have come to match, and no longer those that are gone.
+    fn follow_pattern(&mut self) {
+        let (Subscription::Pattern(pattern), Some(group)) =
+            (&self.settings.subscription, &self.group)
+        else {
+            return;
+        };
+        let mut names = self.broker.topic_names();
+        names.retain(|name| pattern.matches(name));
+        if names == self.matched {
+            return;
+        }
+        self.matched.clone_from(&names);
+        // One that is no longer a member finds out by itself.
+        if group.want(&self.link, names).is_ok() {
+            let broker = &self.broker;
+            group.rebalance(&|name| broker.shape(name));
+        }
+    }
+
+    /// Commits and tells before partitions are let go of. Until that is done nobody else reads them.
+    fn finish_with(&mut self, revoked: &[TopicPartition]) {
+        if let Some((_, done)) = self.settings.auto_commit
+            && let Err(error) = self.commit_done(done)
+        {
+            // What was done is done again by the next owner.
+            self.told(error);
+        }
+        self.call(|listener, consumer| listener.revoked(consumer, revoked));
+    }
+
+    /// Reads these partitions no more.
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            if let Some(place) = self.fetcher.remove(partition) {
+                self.progress.remove(place);
+            }
+        }
+        self.unplaced.retain(|taken| !partitions.contains(&taken.partition));
+    }
+
+    /// Is no longer a member, and becomes one again.
+    fn lose(&mut self) -> Result<()> {
+        let was_member = self.group.take().is_some();
+        let mut lost = self.assignment();
+        lost.extend(self.unplaced.iter().map(|taken| taken.partition.clone()));
+        lost.sort_unstable();
+        self.forget(&lost);
+        let generation = self.generation;
+        if was_member {
+            self.tell(|| {
+                let lost = lost.clone();
+                ConsumerEvent::Rebalanced(Rebalance { generation, lost, ..Rebalance::default() })
+            });
+            self.call(|listener, consumer| listener.lost(consumer, &lost));
+        }
+        if self.link.is_superseded() {
+            // To come back would be to throw out the one that took the name.
+            self.link.set_changed();
+            let (group, member) = (self.settings.group.to_string(), self.link.id().to_string());
+            return Err(Error::Fenced { group, member, generation });
+        }
+        self.rejoin()
+    }
+
+    /// Becomes a member under another name, which has something to do at once.
+    fn rejoin(&mut self) -> Result<()> {
+        let id = self.broker.groups().member_id(self.settings.instance.as_deref());
+        self.link = Arc::new(MemberLink::new(id, Arc::clone(self.fetcher.waker())));
+        self.join()?;
+        self.link.set_polling();
+        self.reconcile()
+    }
+
+    /// Begins to read partitions it holds. One that has no place to start is met again by the poll
+    /// after the next, and the others can be read in between.
+    pub(super) fn place_taken(&mut self) -> Result<()> {
+        let mut trouble = None;
+        for taken in std::mem::take(&mut self.unplaced) {
+            if let Err(error) = self.place(&taken) {
+                self.unplaced.push(taken);
+                trouble.get_or_insert(error);
+            }
+        }
+        match trouble {
+            Some(error) if !std::mem::replace(&mut self.complained, true) => Err(error),
+            _ => {
+                self.complained = false;
+                Ok(())
+            }
+        }
+    }
+
+    fn place(&mut self, taken: &Taken) -> Result<()> {
+        let name = &taken.partition;
+        let topic = match self.broker.topic(&name.topic) {
+            Ok(topic) if topic.shape().id == taken.topic_id => topic,
+            // It was deleted meanwhile; the group will say so.
+            Ok(_) | Err(Error::UnknownTopic { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let partition = topic.partition(name.partition)?;
+        let committed = taken.committed.as_ref().map(|committed| committed.offset);
+        let place = match (committed, self.settings.start) {
+            (Some(offset), _) => self.fetcher.add_resumed(name.clone(), partition, offset)?,
+            (None, Start::Error) => {
+                let (group, topic) = (self.settings.group.to_string(), name.topic.to_string());
+                let partition = name.partition;
+                return Err(Error::NoCommittedOffset { group, topic, partition });
+            }
+            (None, Start::Offset(offset)) => self.fetcher.add(name.clone(), partition, offset)?,
+            // Where the group knows the topic and not this partition, or the topic has come to
+            // match, all of it is news; any other beginning was decided when the group began.
+            (None, _) => {
+                let start = partition.log().start_offset();
+                self.fetcher.add_resumed(name.clone(), partition, start)?
+            }
+        };
+        if let Some(place) = place {
+            self.progress.add(place, taken.topic_id, committed);
+        }
+        Ok(())
+    }
+
+    /// Calls the listener with the consumer, if there is one and this is not from within.
+    fn call(&mut self, work: impl FnOnce(&mut dyn RebalanceListener, &mut Self)) {
+        let Some(mut listener) = self.listener.take() else { return };
+        self.in_listener = true;
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut *listener, self)));
+        self.in_listener = false;
+        self.listener = Some(listener);
+        if let Err(panic) = result {
+            // What was being done is tried again by the next poll.
+            self.link.set_changed();
+            resume_unwind(panic);
+        }
+    }
+
+    /// Leaves the group: commits what is done if that is to be done by itself, tells, and lets go.
+    ///
+    /// What the last poll returned counts as done only if it was committed before by
+    /// [`commit`](Self::commit): whether the application is through with it nobody else can know.
+    ///
+    /// Dropping a consumer does the same, but does not call the listener and says nothing of
+    /// failures.
+    ///
+    /// # Errors
+    ///
+    /// What the commit met; the consumer has left all the same.
+    pub fn close(mut self) -> Result<()> {
+        let result = self.commit_on_leave();
+        let assignment = self.assignment();
+        if self.group.is_some() && !assignment.is_empty() {
+            self.call(|listener, consumer| listener.revoked(consumer, &assignment));
+        }
+        self.leave();
+        result
+    }
+
+    fn commit_on_leave(&mut self) -> Result<()> {
+        match self.settings.auto_commit {
+            Some((_, done)) if self.group.is_some() => self.commit_done(done),
+            _ => Ok(()),
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(group) = self.group.take() {
+            let broker = &self.broker;
+            let now = broker.clock().now();
+            broker.groups().leave(&group, &self.link, &|name| broker.shape(name), now);
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // What was not committed is read again.
+        drop(self.commit_on_leave());
+        self.leave();
+    }
+}

@@ -1,0 +1,456 @@
+//! Reading a changing set of partitions in turn, and sleeping until one of them has something.
+//!
+//! What readers and consumers have in common; called as Kafka's `Fetcher` is. Partitions stand in
+//! one of three places. Those that may have something to read stand in a ring and are asked in
+//! turn, so that a busy one cannot starve the others. Those that were found empty have a
+//! registration in their partition and are not looked at until it rings, so that any number of idle
+//! partitions costs a poll nothing. Those that are paused are not looked at at all.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::batch::{Batch, Source};
+use crate::error::{Error, Result};
+use crate::log::{Budget, LogCursor};
+use crate::merge::Merge;
+use crate::partition::Partition;
+use crate::topic_partition::TopicPartition;
+use crate::waker::Waker;
+
+/// How often an empty ring is looked at again before the thread goes to sleep. A record that
+/// follows closely is then met without the cost of sleeping and being woken, tens of microseconds.
+const SPINS: u32 = 200;
+/// The most partitions that are looked at that often.
+const SPIN_PARTITIONS: usize = 8;
+
+/// How much one poll returns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Limits {
+    /// What a poll returns unless it is told otherwise.
+    pub(crate) const DEFAULT: Self = Self { records: 500, bytes: 1 << 20 };
+
+    pub(crate) fn validate(self) -> Result<()> {
+        let field = match self {
+            Self { records: 0, .. } => "max_records",
+            Self { bytes: 0, .. } => "max_bytes",
+            Self { .. } => return Ok(()),
+        };
+        Err(Error::config(field, "it is 0"))
+    }
+}
+
+/// Reads partitions in turn. A partition is known by its place, which it has until it is removed.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    slots: Vec<Option<Slot>>,
+    /// Places that are not taken.
+    free: Vec<usize>,
+    places: HashMap<TopicPartition, usize>,
+    /// Places of partitions that may have something to read, in the order they will be asked.
+    ring: VecDeque<usize>,
+    /// How many have a registration that has not rung.
+    registered: usize,
+    waker: Arc<Waker>,
+    /// Tokens taken from `waker`; kept to be used again.
+    rang: Vec<usize>,
+    limits: Limits,
+    merge: Option<Merge>,
+    /// Places from which the last fetch returned records.
+    touched: Vec<usize>,
+    /// Gaps that were met and are to be told, each by a fetch of its own.
+    untold: VecDeque<Error>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: TopicPartition,
+    partition: Arc<Partition>,
+    cursor: LogCursor,
+    /// Whether a registration was left in the partition and has not rung.
+    registered: bool,
+    paused: bool,
+}
+
+impl Fetcher {
+    pub(crate) fn new(limits: Limits, merged: bool) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            places: HashMap::new(),
+            ring: VecDeque::new(),
+            registered: 0,
+            waker: Arc::default(),
+            rang: Vec::new(),
+            limits,
+            merge: merged.then(Merge::default),
+            touched: Vec::new(),
+            untold: VecDeque::new(),
+        }
+    }
+
+    /// Where its partitions ring, and whoever else wants to wake it.
+    pub(crate) fn waker(&self) -> &Arc<Waker> {
+        &self.waker
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Reads a partition too, from `offset` on. Returns its place; `None` if it has one already.
+    pub(crate) fn add(
+        &mut self,
+        name: TopicPartition,
+        partition: &Arc<Partition>,
+        offset: u64,
+    ) -> Result<Option<usize>> {
+        if self.places.contains_key(&name) {
+            return Ok(None);
+        }
+        let cursor = LogCursor::new(Arc::clone(partition.log()), offset)?;
+        Ok(Some(self.put(name, partition, cursor)))
+    }
+
+    /// As [`add`](Self::add), from where somebody left off: if records behind that place are gone, it
+    /// is told, and reading begins where the log does.
+    pub(crate) fn add_resumed(
+        &mut self,
+        name: TopicPartition,
+        partition: &Arc<Partition>,
+        offset: u64,
+    ) -> Result<Option<usize>> {
+        let log = partition.log();
+        let mut to = offset;
+        while offset < log.start_offset() {
+            to = log.start_offset();
+            match self.add(name.clone(), partition, to) {
+                Err(Error::OffsetOutOfRange { .. }) => {}
+                added => {
+                    let (topic, partition) = (name.topic.to_string(), name.partition);
+                    let place = added?;
+                    self.untold.push_back(Error::Gap { topic, partition, from: offset, to });
+                    return Ok(place);
+                }
+            }
+        }
+        self.add(name, partition, to)
+    }
+
+    fn put(
+        &mut self,
+        name: TopicPartition,
+        partition: &Arc<Partition>,
+        cursor: LogCursor,
+    ) -> usize {
+        let place = self.free.pop().unwrap_or(self.slots.len());
+        self.places.insert(name.clone(), place);
+        let partition = Arc::clone(partition);
+        let slot = Some(Slot { name, partition, cursor, registered: false, paused: false });
+        match self.slots.get_mut(place) {
+            Some(vacant) => *vacant = slot,
+            None => self.slots.push(slot),
+        }
+        self.ring.push_back(place);
+        place
+    }
+
+    /// Reads a partition no more.
+    pub(crate) fn remove(&mut self, name: &TopicPartition) -> Option<usize> {
+        let place = self.places.remove(name)?;
+        let slot = self.slots.get_mut(place).and_then(Option::take)?;
+        self.ring.retain(|one| *one != place);
+        self.touched.retain(|one| *one != place);
+        if slot.registered {
+            slot.partition.unregister(&self.waker);
+            self.registered -= 1;
+        }
+        if let Some(merge) = &mut self.merge {
+            merge.forget(place);
+        }
+        // Whoever reads it next is told of what is gone.
+        self.untold.retain(|gap| {
+            !matches!(gap, Error::Gap { topic, partition, .. }
+                if **topic == *name.topic && *partition == name.partition)
+        });
+        self.free.push(place);
+        Some(place)
+    }
+
+    /// Does not ask a partition again that is known to give nothing but an error.
+    pub(crate) fn leave_alone(&mut self, name: &TopicPartition) {
+        if let Some(place) = self.place(name) {
+            self.ring.retain(|one| *one != place);
+        }
+    }
+
+    /// The place of a partition.
+    pub(crate) fn place(&self, name: &TopicPartition) -> Option<usize> {
+        self.places.get(name).copied()
+    }
+
+    /// The partitions it reads and their places, in no order.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (&TopicPartition, usize)> {
+        self.places.iter().map(|(name, place)| (name, *place))
+    }
+
+    /// Whether every partition it reads is known to have nothing.
+    #[cfg(test)]
+    pub(crate) fn is_ring_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    fn slot(&self, place: usize) -> Option<&Slot> {
+        self.slots.get(place)?.as_ref()
+    }
+
+    fn slot_mut(&mut self, place: usize) -> Option<&mut Slot> {
+        self.slots.get_mut(place)?.as_mut()
+    }
+
+    /// The name of the partition at a place.
+    pub(crate) fn name(&self, place: usize) -> Option<&TopicPartition> {
+        self.slot(place).map(|slot| &slot.name)
+    }
+
+    /// The partition at a place.
+    pub(crate) fn partition(&self, place: usize) -> Option<&Arc<Partition>> {
+        self.slot(place).map(|slot| &slot.partition)
+    }
+
+    /// The offset of the next record that will be returned from a place.
+    pub(crate) fn position(&self, place: usize) -> Option<u64> {
+        let pending = self.merge.as_ref().and_then(|merge| merge.pending_offset(place));
+        pending.or(self.slot(place).map(|slot| slot.cursor.offset()))
+    }
+
+    /// Moves to another offset at a place.
+    pub(crate) fn seek(&mut self, place: usize, offset: u64) -> Result<()> {
+        let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut) else { return Ok(()) };
+        slot.cursor.seek(offset)?;
+        if let Some(merge) = &mut self.merge {
+            merge.forget(place);
+        }
+        if slot.registered {
+            slot.partition.unregister(&self.waker);
+            slot.registered = false;
+            self.registered -= 1;
+            self.ring.push_back(place);
+        }
+        Ok(())
+    }
+
+    /// Stops or goes on reading at a place.
+    pub(crate) fn set_paused(&mut self, place: usize, paused: bool) {
+        let Some(slot) = self.slot_mut(place) else { return };
+        if slot.paused == paused {
+            return;
+        }
+        slot.paused = paused;
+        if !paused {
+            self.ring.push_back(place);
+            return;
+        }
+        if std::mem::take(&mut slot.registered) {
+            let partition = Arc::clone(&slot.partition);
+            partition.unregister(&self.waker);
+            self.registered -= 1;
+        } else {
+            self.ring.retain(|one| *one != place);
+        }
+        if let Some(merge) = &mut self.merge
+            && let Some(offset) = merge.pending_offset(place)
+        {
+            // What was read ahead comes when reading goes on.
+            merge.forget(place);
+            if let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut) {
+                drop(slot.cursor.seek(offset));
+            }
+        }
+    }
+
+    pub(crate) fn is_paused(&self, place: usize) -> bool {
+        self.slot(place).is_some_and(|slot| slot.paused)
+    }
+
+    /// Places from which the last fetch returned records, once.
+    #[inline]
+    pub(crate) fn take_touched(&mut self, touched: &mut Vec<usize>) {
+        touched.append(&mut self.touched);
+    }
+
+    /// Returns records that are there, without waiting.
+    #[inline]
+    pub(crate) fn fetch(&mut self) -> Result<Batch> {
+        if let Some(gap) = self.untold.pop_front() {
+            return Err(gap);
+        }
+        self.take_rung();
+        if self.ring.is_empty() {
+            return Ok(Batch::default());
+        }
+        match self.merge.take() {
+            Some(mut merge) => {
+                let batch = self.gather_merged(&mut merge);
+                self.merge = Some(merge);
+                batch
+            }
+            None => self.gather(),
+        }
+    }
+
+    /// Puts the partitions that rang back into the ring.
+    #[inline]
+    fn take_rung(&mut self) {
+        if self.registered == 0 {
+            return;
+        }
+        self.waker.take(&mut self.rang);
+        for place in self.rang.drain(..) {
+            // A place may have been given to another partition since: looking there does no harm.
+            if let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut)
+                && std::mem::take(&mut slot.registered)
+            {
+                self.registered -= 1;
+                self.ring.push_back(place);
+            }
+        }
+    }
+
+    /// Asks every partition in the ring once, until the batch is full.
+    fn gather(&mut self) -> Result<Batch> {
+        let mut batch = Batch::default();
+        let mut budget = Budget { records: self.limits.records, bytes: self.limits.bytes };
+        for _ in 0..self.ring.len() {
+            let Some(place) = self.ring.pop_front() else { break };
+            let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut) else { continue };
+            let before = batch.len();
+            let filled = slot.fill(&mut batch, &mut budget);
+            if batch.len() > before {
+                self.touched.push(place);
+            }
+            match filled {
+                Ok(()) => self.ring.push_back(place),
+                Err(error) if batch.is_empty() => {
+                    self.ring.push_back(place);
+                    return Err(error);
+                }
+                Err(error) => {
+                    // What was read before it comes first. But for a gap, the error is met again.
+                    self.ring.push_front(place);
+                    self.untold.extend(Some(error).filter(Error::is_gap));
+                    break;
+                }
+            }
+            if budget.is_spent() {
+                break;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Takes the earliest record of all partitions, until the batch is full.
+    fn gather_merged(&mut self, merge: &mut Merge) -> Result<Batch> {
+        let slots = &mut self.slots;
+        let mut gap = None;
+        let mut fill = |place: usize, run: &mut Batch, budget: &mut Budget| {
+            let Some(slot) = slots.get_mut(place).and_then(Option::as_mut) else { return Ok(()) };
+            slot.fill(run, budget)
+                .inspect_err(|error| gap = Some(error.clone()).filter(Error::is_gap))
+        };
+        for place in &self.ring {
+            merge.refill(*place, |run, budget| fill(*place, run, budget))?;
+        }
+        let budget = Budget { records: self.limits.records, bytes: self.limits.bytes };
+        let taken = merge.take(budget, fill)?;
+        // Where records came before a gap, it is told after them.
+        self.untold.extend(gap);
+        Ok(taken)
+    }
+
+    /// Sleeps until there may be something to read, until somebody rings, or until `deadline`; without
+    /// one, for as long as it takes. Returns `false` if it was the deadline.
+    #[cold]
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> bool {
+        if self.ring.len() <= SPIN_PARTITIONS {
+            for _ in 0..SPINS {
+                if self.has_more() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.register_ring();
+        let rang = !self.ring.is_empty() || self.waker.wait(deadline);
+        if self.registered == 0 {
+            // Nobody else takes away what others than partitions have rung.
+            self.waker.take(&mut self.rang);
+            self.rang.clear();
+        }
+        rang
+    }
+
+    fn has_more(&self) -> bool {
+        let has_more = |place: &usize| self.slot(*place).is_some_and(|slot| slot.cursor.has_more());
+        self.ring.iter().any(has_more)
+    }
+
+    /// Leaves a registration in every partition of the ring that has nothing to read.
+    fn register_ring(&mut self) {
+        let (slots, waker) = (&mut self.slots, &self.waker);
+        let registered = &mut self.registered;
+        self.ring.retain(|place| {
+            let Some(slot) = slots.get_mut(*place).and_then(Option::as_mut) else { return false };
+            slot.registered = slot.partition.register(waker, *place, slot.cursor.offset());
+            *registered += usize::from(slot.registered);
+            !slot.registered
+        });
+    }
+}
+
+impl Slot {
+    /// Adds what the partition has to `batch`, as far as `budget` goes. If the log has moved on beyond
+    /// the position, that is the error, and the position moves to where the log begins.
+    fn fill(&mut self, batch: &mut Batch, budget: &mut Budget) -> Result<()> {
+        while !budget.is_spent() {
+            let source = batch.next_source();
+            let fetched = self.cursor.fetch(source, budget, batch.records_mut());
+            let Some(segment) = fetched.map_err(|error| self.overtaken(error))? else {
+                return Ok(());
+            };
+            let topic = Arc::clone(&self.name.topic);
+            batch.add_source(Source { topic, partition: self.name.partition, segment });
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn overtaken(&mut self, error: Error) -> Error {
+        let from = self.cursor.offset();
+        let log = Arc::clone(self.partition.log());
+        loop {
+            let to = log.start_offset();
+            if from >= to || log.check_gate().is_err() {
+                return error;
+            }
+            // It fails if the log has just moved on again.
+            if self.cursor.seek(to).is_ok() {
+                let (topic, partition) = (self.name.topic.to_string(), self.name.partition);
+                return Error::Gap { topic, partition, from, to };
+            }
+        }
+    }
+}
+
+impl Drop for Fetcher {
+    fn drop(&mut self) {
+        for slot in self.slots.iter().flatten().filter(|slot| slot.registered) {
+            slot.partition.unregister(&self.waker);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Consumer groups: who reads which partition, and how far each group has come.
+//!
+//! [`Groups`] finds a [`Group`] by name; the group knows its members and their partitions
+//! (`coordinator.rs`); an [`Assignor`] shares partitions out, as a pure function; the
+//! [`OffsetStore`] keeps what was committed.
+
+mod assignor;
+mod chains;
+mod claims;
+mod coordinator;
+mod description;
+mod entry;
+mod member;
+mod numbers;
+mod offset_file;
+mod offset_store;
+mod registry;
+mod sticky;
+mod stored_offsets;
+mod subscription;
+
+pub use assignor::{Assignor, CustomAssignor};
+pub(crate) use coordinator::{Group, Joining, Taken};
+pub use description::{GroupDescription, GroupOffset, GroupState, MemberDescription};
+pub(crate) use member::{GROUP_TOKEN, MemberLink, Wanted};
+pub(crate) use offset_store::{Backwards, OffsetStore, TopicOffsets};
+pub(crate) use registry::{Groups, check_group_name};
+pub use subscription::MemberSubscription;

@@ -1,0 +1,228 @@
+//! All groups of a broker, by name.
+//!
+//! A group is here while it has members; what it has committed is in the offset store, so one that
+//! has no members costs nothing here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::coordinator::{Group, Joining, Shapes};
+use super::member::MemberLink;
+use super::offset_store::{Backwards, OffsetStore, TopicOffsets};
+use crate::error::{Error, Result};
+use crate::sync::Mutex;
+use crate::timestamp::Timestamp;
+
+/// The groups of a broker.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    store: Arc<OffsetStore>,
+    /// The groups that have members. Comes before a group's own lock.
+    active: Mutex<BTreeMap<Arc<str>, Arc<Group>>>,
+    /// How long a group without members is remembered; `None` for ever.
+    retention: Option<Duration>,
+    /// Numbers members. Relaxed: only its values matter.
+    members: AtomicU64,
+}
+
+/// The longest name of a group, in bytes.
+const MAX_NAME_BYTES: usize = 249;
+
+/// Checks the name of a group.
+pub(crate) fn check_group_name(name: &str) -> Result<()> {
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > MAX_NAME_BYTES {
+        "it is longer than 249 bytes"
+    } else {
+        return Ok(());
+    };
+    Err(Error::InvalidGroupName { name: name.to_owned(), reason })
+}
+
+impl Groups {
+    pub(crate) fn new(store: Arc<OffsetStore>, retention: Option<Duration>) -> Self {
+        let active = Mutex::new(BTreeMap::new());
+        Self { store, active, retention, members: AtomicU64::new(1) }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<OffsetStore> {
+        &self.store
+    }
+
+    /// An id no other member of this broker has.
+    pub(crate) fn member_id(&self, instance: Option<&str>) -> Arc<str> {
+        let number = self.members.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number:06}", instance.unwrap_or("consumer")).into()
+    }
+
+    /// Adds a member to a group, and shares its partitions out anew.
+    pub(crate) fn join(
+        &self,
+        name: &str,
+        joining: Joining,
+        shapes: Shapes<'_>,
+    ) -> Result<Arc<Group>> {
+        let group = {
+            let mut groups = self.active.lock();
+            let present = groups.get(name).map(Arc::clone);
+            let group = present
+                .unwrap_or_else(|| Arc::new(Group::new(name.into(), Arc::clone(&self.store))));
+            group.join(joining)?;
+            groups.insert(Arc::clone(group.name()), Arc::clone(&group));
+            group
+        };
+        group.rebalance(shapes);
+        Ok(group)
+    }
+
+    /// Takes a member out of its group, and shares its partitions out anew.
+    pub(crate) fn leave(
+        &self,
+        group: &Arc<Group>,
+        link: &MemberLink,
+        shapes: Shapes<'_>,
+        now: Timestamp,
+    ) {
+        group.leave(link);
+        let is_empty = {
+            let mut groups = self.active.lock();
+            let is_empty = group.member_count() == 0;
+            if is_empty && groups.get(group.name()).is_some_and(|one| Arc::ptr_eq(one, group)) {
+                groups.remove(group.name());
+            }
+            is_empty
+        };
+        if !is_empty {
+            group.rebalance(shapes);
+        } else if self.retention.is_some() && self.store.active_at(group.name()).is_some() {
+            // From now on it is idle. If that cannot be written down it was idle for longer.
+            drop(self.store.touch(group.name(), now.as_millis()));
+            self.store.follow_up();
+        }
+    }
+
+    /// Says that topics were created, deleted or grown.
+    pub(crate) fn topics_changed(&self, shapes: Shapes<'_>) {
+        for group in self.all() {
+            if group.topics_changed(shapes) {
+                group.rebalance(shapes);
+            }
+        }
+    }
+
+    /// Tells every member of every group that there is something to look at.
+    pub(crate) fn call_all(&self) {
+        for group in self.all() {
+            group.call_all();
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Group>> {
+        self.active.lock().values().map(Arc::clone).collect()
+    }
+
+    /// The group of this name, if it has members.
+    pub(crate) fn active(&self, name: &str) -> Option<Arc<Group>> {
+        self.active.lock().get(name).map(Arc::clone)
+    }
+
+    /// The names of all groups that have members or have committed something, sorted.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        let mut names = self.store.names();
+        names.extend(self.active.lock().keys().map(Arc::clone));
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Commits where a group is to begin in a topic, where it has committed nothing: in all of the
+    /// topic, or in each partition by itself. What others have committed meanwhile stays.
+    pub(crate) fn pin(
+        &self,
+        group: &str,
+        mut start: TopicOffsets,
+        whole_topic: bool,
+        at: i64,
+    ) -> Result<()> {
+        {
+            // Two that begin at the same time must not move each other's beginning.
+            let _groups = self.active.lock();
+            let committed = self.store.committed(group, &start.topic, start.id);
+            if whole_topic && !committed.is_empty() {
+                return Ok(());
+            }
+            let is_open = |number: u32| committed.iter().all(|(present, _)| *present != number);
+            start.offsets.retain(|(number, _)| is_open(*number));
+            if start.offsets.is_empty() {
+                return Ok(());
+            }
+            self.store.commit(group, &[start], Backwards::Keep, at)?;
+        }
+        self.store.follow_up();
+        Ok(())
+    }
+
+    /// Deletes a group that has no members, durably.
+    pub(crate) fn delete(&self, name: &str, now: Timestamp) -> Result<()> {
+        let written = self.without_members(name, || {
+            if self.store.active_at(name).is_none() {
+                return Err(Error::UnknownGroup { group: name.to_owned() });
+            }
+            self.store.delete(name, now.as_millis())
+        })?;
+        self.store.follow_up();
+        self.store.sync_to(written)
+    }
+
+    /// Sets what a group without members has committed, durably.
+    pub(crate) fn reset(&self, name: &str, offsets: &[TopicOffsets], now: Timestamp) -> Result<()> {
+        let commit = || self.store.commit(name, offsets, Backwards::Allow, now.as_millis());
+        let written = self.without_members(name, commit)?;
+        self.store.follow_up();
+        self.store.sync_to(written)
+    }
+
+    /// The error for a group that has members.
+    pub(crate) fn check_without_members(&self, name: &str) -> Result<()> {
+        self.without_members(name, || Ok(()))
+    }
+
+    /// Does `work` while nobody can join the group, if it has no members.
+    fn without_members<T>(&self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let groups = self.active.lock();
+        if let Some(group) = groups.get(name) {
+            let members = group.member_count();
+            if members > 0 {
+                return Err(Error::GroupNotEmpty { group: name.to_owned(), members });
+            }
+        }
+        work()
+    }
+
+    /// Forgets groups that have been without members for longer than they are to be remembered.
+    pub(crate) fn expire(&self, now: Timestamp) -> Result<()> {
+        let Some(retention) = self.retention else { return Ok(()) };
+        let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        for name in self.store.names() {
+            let is_idle = || {
+                let active_at = self.store.active_at(&name);
+                active_at.is_some_and(|at| at.saturating_add(retention) <= now.as_millis())
+            };
+            let forget = || {
+                if is_idle() {
+                    self.store.delete(&name, now.as_millis())?;
+                }
+                Ok(())
+            };
+            match self.without_members(&name, forget) {
+                Ok(()) | Err(Error::GroupNotEmpty { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.store.follow_up();
+        Ok(())
+    }
+}
