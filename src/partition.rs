@@ -88,6 +88,16 @@ impl Partition {
         }
     }
 
+    /// Deletes the records below `offset`, durably, and returns the first offset that can be read.
+    pub(crate) fn delete_below(&self, offset: u64) -> Result<u64> {
+        self.log.check_gate()?;
+        if offset > self.log.end_offset() {
+            return Err(self.log.out_of_range(offset));
+        }
+        self.lock().writer.roll_below(offset);
+        self.log.delete_below(offset)
+    }
+
     /// Has rolled segments sealed in the background.
     pub(crate) fn seal_later(&self) {
         let log = Arc::clone(&self.log);

@@ -164,6 +164,32 @@ impl Topic {
         self.state.flush()
     }
 
+    /// Deletes the records of a partition below `before`, durably, as Kafka's `deleteRecords`, and
+    /// returns the first offset that can be read. Disk space is given back in whole segments.
+    ///
+    /// Who has not read them is told by [`Error::Gap`](crate::Error::Gap).
+    ///
+    /// ```
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let orders = broker.create_topic("orders", TopicConfig::new())?;
+    /// orders.send_batch(&[Record::new("one"), Record::new("two")])?;
+    /// assert_eq!(orders.delete_records(0, 1)?, 1);
+    /// assert_eq!(orders.earliest_offset(0)?, 1);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownPartition`](crate::Error::UnknownPartition),
+    /// [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange) if `before` lies beyond the end,
+    /// [`Error::Poisoned`](crate::Error::Poisoned), [`Error::StorageFull`](crate::Error::StorageFull),
+    /// [`Error::UnknownTopic`](crate::Error::UnknownTopic), [`Error::Closed`](crate::Error::Closed),
+    /// [`Error::Io`](crate::Error::Io); in the latter case the records may be gone already.
+    pub fn delete_records(&self, partition: u32, before: u64) -> Result<u64> {
+        self.state.partition(partition)?.delete_below(before)
+    }
+
     /// The first offset of a partition that can be read.
     ///
     /// # Errors

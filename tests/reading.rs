@@ -187,11 +187,11 @@ fn what_cannot_be_read_is_named() {
     assert!(matches!(reader().topic("no", Start::Latest).open(), Err(Error::UnknownTopic { .. })));
     assert!(matches!(
         reader().partition("t", 1, Start::Latest).open(),
-        Err(Error::NotAssigned { partition: 1, partitions: 1, .. })
+        Err(Error::UnknownPartition { partition: 1, partitions: 1, .. })
     ));
     assert!(matches!(
         reader().partition("t", u32::MAX, Start::Latest).open(),
-        Err(Error::NotAssigned { partition: u32::MAX, .. })
+        Err(Error::UnknownPartition { partition: u32::MAX, .. })
     ));
     let twice = reader().topic("t", Start::Latest).partition("t", 0, Start::Earliest).open();
     assert!(matches!(twice, Err(Error::InvalidConfig { .. })));

@@ -254,6 +254,10 @@ impl Consumer {
     /// not poll.
     #[inline]
     fn tend(&mut self) -> Result<()> {
+        // It comes first, because it may free partitions for this one.
+        if self.group.as_ref().is_some_and(|group| group.is_watched()) {
+            self.evict_if_due();
+        }
         if self.link.is_changed() {
             self.reconcile()?;
         }
@@ -262,9 +266,6 @@ impl Consumer {
         }
         if self.settings.auto_commit.is_some() {
             self.auto_commit_if_due()?;
-        }
-        if self.group.as_ref().is_some_and(|group| group.is_watched()) {
-            self.evict_if_due();
         }
         Ok(())
     }

@@ -196,6 +196,9 @@ impl LogCursor {
         out: &mut Vec<RecordLocation>,
     ) -> Result<Option<Arc<Segment>>> {
         self.log.check_gate()?;
+        if self.next_offset < self.log.start_offset() {
+            return Err(self.log.out_of_range(self.next_offset));
+        }
         // A topic that is deleted meanwhile is not where its segments are looked for.
         self.fetch_open(source, budget, out).map_err(|error| match self.log.check_gate() {
             Ok(()) => error,

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod cursor;
 mod recovery;
+mod retention;
 mod shared;
 mod slot;
 mod writer;

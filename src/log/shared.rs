@@ -295,7 +295,12 @@ impl Log {
     /// Syncs and seals every segment that will not be written again, and moves the recovery point
     /// behind the last of them. Returns what went wrong without doing harm.
     pub(crate) fn seal_rolled(&self) -> Result<Vec<Error>> {
-        let _sealing = self.sealing.lock();
+        let sealing = self.sealing.lock();
+        self.seal_locked(&sealing)
+    }
+
+    /// As [`seal_rolled`](Self::seal_rolled), by one who holds `sealing`.
+    pub(super) fn seal_locked(&self, _sealing: &MutexGuard<'_, ()>) -> Result<Vec<Error>> {
         // Whoever deletes the topic has `sealing` too: while it is held, paths lead where they did.
         if self.gate.load(Ordering::Acquire) == Gate::Deleted as u8 {
             return Ok(Vec::new());
@@ -326,6 +331,26 @@ impl Log {
                 .extend(stored.err().map(|error| Error::io("writing the indexes of", path, error)));
         }
         Ok(())
+    }
+
+    /// Says where the log begins from here on. Called under `sealing`, when that is durable.
+    pub(super) fn set_start_offset(&self, offset: u64) {
+        self.start_offset.store(offset, Ordering::Release);
+    }
+
+    /// Forgets the segments that lie wholly below `offset` and before the one that begins with
+    /// `keep`, and returns where they begin, oldest first.
+    pub(super) fn forget_below(&self, offset: u64, keep: u64) -> Vec<u64> {
+        let mut slots = self.slots.write();
+        let mut forgotten = Vec::new();
+        while let (Some(first), Some(second)) = (slots.front(), slots.get(1))
+            && second.base_offset() <= offset
+            && first.base_offset() < keep
+        {
+            forgotten.push(first.base_offset());
+            slots.pop_front();
+        }
+        forgotten
     }
 
     /// Keeps every path in the directory from being used until it is dropped.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::checkpoint::Tail;
-use super::shared::{Gate, Log, running_max};
+use super::shared::{Gate, Log, recovery_point, running_max};
 use super::slot::Slot;
 use crate::config::{TimestampType, TopicConfig};
 use crate::error::{Error, Result};
@@ -330,9 +330,22 @@ impl LogWriter {
             }
             return;
         }
+        self.close_active();
+    }
+
+    /// Where the segment that is being written begins, if there is one that holds something.
+    pub(super) fn active_base(&self) -> Option<u64> {
+        let active = self.active.as_ref().filter(|active| !active.is_empty())?;
+        Some(active.segment().base_offset())
+    }
+
+    /// Writes no more to the segment that is being written; it waits to be sealed.
+    pub(super) fn close_active(&mut self) {
         let Some(active) = self.active.take() else { return };
-        if let Some((slot, _)) = self.log.slot_of(active.segment().base_offset()) {
-            slot.roll(active.summary());
+        let (base_offset, summary) = (active.segment().base_offset(), active.summary());
+        self.tail = Tail::Sealed(recovery_point(base_offset, &summary));
+        if let Some((slot, _)) = self.log.slot_of(base_offset) {
+            slot.roll(summary);
         }
     }
 }
