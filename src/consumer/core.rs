@@ -19,6 +19,8 @@ use crate::batch::Batch;
 use crate::broker::BrokerInner;
 use crate::error::{Error, Result};
 use crate::fetcher::{Fetcher, Limits};
+#[cfg(test)]
+use crate::group::Planted;
 use crate::group::{Assignor, Group, MemberLink, Taken};
 use crate::sender::Acks;
 use crate::start::Start;
@@ -202,6 +204,12 @@ impl Consumer {
         match result {
             Ok(batch) => {
                 self.fetcher.take_touched(self.progress.touched_mut());
+                #[cfg(test)]
+                if self.group.as_ref().is_some_and(|group| group.planted() == Planted::CommitsAhead)
+                {
+                    let fetcher = &self.fetcher;
+                    self.progress.finish(|place| fetcher.position(place));
+                }
                 Ok(batch)
             }
             Err(error) => Err(self.told(error)),

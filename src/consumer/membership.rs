@@ -283,8 +283,15 @@ impl Consumer {
     pub fn close(mut self) -> Result<()> {
         let result = self.commit_on_leave();
         let assignment = self.assignment();
-        if self.group.is_some() && !assignment.is_empty() {
-            self.call(|listener, consumer| listener.revoked(consumer, &assignment));
+        let is_lost = self.group.as_ref().is_none_or(|group| !group.is_member(&self.link));
+        if !assignment.is_empty() {
+            self.call(|listener, consumer| {
+                if is_lost {
+                    listener.lost(consumer, &assignment);
+                } else {
+                    listener.revoked(consumer, &assignment);
+                }
+            });
         }
         self.leave();
         result

@@ -13,6 +13,8 @@ mod position;
 mod progress;
 mod records;
 mod subscription;
+#[cfg(test)]
+mod tests;
 mod wakeup;
 
 pub use builder::ConsumerBuilder;

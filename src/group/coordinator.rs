@@ -23,6 +23,8 @@ use super::assignor::{Assignor, check};
 use super::description::{GroupState, MemberDescription};
 use super::member::{Member, MemberLink, Wanted};
 use super::offset_store::{Backwards, OffsetStore, TopicOffsets};
+#[cfg(test)]
+use super::planted::Planted;
 use super::subscription::MemberSubscription;
 use crate::error::{Error, Result};
 use crate::offset_and_metadata::OffsetAndMetadata;
@@ -61,6 +63,8 @@ struct State {
     shapes: BTreeMap<Arc<str>, TopicShape>,
     /// What members with a name of their own had when they left.
     remembered: BTreeMap<Arc<str>, Vec<TopicPartition>>,
+    #[cfg(test)]
+    planted: Planted,
 }
 
 /// How many names that nobody uses at the moment are remembered.
@@ -110,6 +114,21 @@ impl Group {
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    #[cfg(test)]
+    pub(super) fn plant(&self, planted: Planted) {
+        self.state.lock().planted = planted;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn planted(&self) -> Planted {
+        self.state.lock().planted
+    }
+
+    /// Whether this member is in it.
+    pub(crate) fn is_member(&self, link: &MemberLink) -> bool {
+        self.state.lock().members.contains_key(link.id())
     }
 
     /// How many members it has.
@@ -245,6 +264,10 @@ impl Group {
         at: i64,
     ) -> Result<u64> {
         let state = self.state.lock();
+        #[cfg(test)]
+        if state.planted == Planted::ForgetsToFence {
+            return self.store.commit(&self.name, commits, backwards, at);
+        }
         let member = state.members.get(link.id());
         let member = member.ok_or_else(|| self.fenced(link, state.generation))?;
         for commit in commits {
@@ -421,13 +444,19 @@ impl State {
         let mut taken = Vec::new();
         for partition in &member.target {
             let Some(shape) = self.shapes.get(&partition.topic) else { continue };
-            if self.holders.contains_key(partition) {
+            let is_held = self.holders.contains_key(partition);
+            #[cfg(test)]
+            let is_held = is_held
+                && (self.planted != Planted::StartsEarly || member.held.contains_key(partition));
+            if is_held {
                 continue;
             }
             self.holders.insert(partition.clone(), Arc::clone(id));
             member.held.insert(partition.clone(), shape.id);
             let (topic, topic_id) = (&partition.topic, shape.id);
             let committed = store.committed_in(group, topic, topic_id, partition.partition);
+            #[cfg(test)]
+            let committed = committed.filter(|_| self.planted != Planted::ForgetsTheCommit);
             taken.push(Taken { partition: partition.clone(), topic_id, committed });
         }
         taken

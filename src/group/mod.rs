@@ -14,6 +14,8 @@ mod member;
 mod numbers;
 mod offset_file;
 mod offset_store;
+#[cfg(test)]
+mod planted;
 mod registry;
 mod sticky;
 mod stored_offsets;
@@ -24,5 +26,7 @@ pub(crate) use coordinator::{Group, Joining, Taken};
 pub use description::{GroupDescription, GroupOffset, GroupState, MemberDescription};
 pub(crate) use member::{GROUP_TOKEN, MemberLink, Wanted};
 pub(crate) use offset_store::{Backwards, OffsetStore, TopicOffsets};
+#[cfg(test)]
+pub(crate) use planted::Planted;
 pub(crate) use registry::{Groups, check_group_name};
 pub use subscription::MemberSubscription;

@@ -11,6 +11,8 @@ use std::time::Duration;
 use super::coordinator::{Group, Joining, Shapes};
 use super::member::MemberLink;
 use super::offset_store::{Backwards, OffsetStore, TopicOffsets};
+#[cfg(test)]
+use super::planted::Planted;
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 use crate::timestamp::Timestamp;
@@ -25,6 +27,8 @@ pub(crate) struct Groups {
     retention: Option<Duration>,
     /// Numbers members. Relaxed: only its values matter.
     members: AtomicU64,
+    #[cfg(test)]
+    planted: parking_lot::Mutex<Planted>,
 }
 
 /// The longest name of a group, in bytes.
@@ -45,7 +49,20 @@ pub(crate) fn check_group_name(name: &str) -> Result<()> {
 impl Groups {
     pub(crate) fn new(store: Arc<OffsetStore>, retention: Option<Duration>) -> Self {
         let active = Mutex::new(BTreeMap::new());
-        Self { store, active, retention, members: AtomicU64::new(1) }
+        Self {
+            store,
+            active,
+            retention,
+            members: AtomicU64::new(1),
+            #[cfg(test)]
+            planted: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// Plants a bug in groups that come to be from now on.
+    #[cfg(test)]
+    pub(crate) fn plant(&self, planted: Planted) {
+        *self.planted.lock() = planted;
     }
 
     pub(crate) fn store(&self) -> &Arc<OffsetStore> {
@@ -71,6 +88,8 @@ impl Groups {
             let group = present
                 .unwrap_or_else(|| Arc::new(Group::new(name.into(), Arc::clone(&self.store))));
             group.join(joining)?;
+            #[cfg(test)]
+            group.plant(*self.planted.lock());
             groups.insert(Arc::clone(group.name()), Arc::clone(&group));
             group
         };
