@@ -8,9 +8,6 @@ use serde::{Deserialize, Serialize};
 /// A change to what groups have committed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Entry<'a> {
-    /// A broker began to write here. The number, drawn by chance, makes the checksums of all that
-    /// follows differ from those of what may have stood there before.
-    Opened { nonce: u64 },
     /// A group committed these offsets; what it had committed elsewhere stays. Without topics it
     /// says that the group was in use.
     Commit {

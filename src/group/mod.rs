@@ -13,6 +13,7 @@ mod entry;
 mod member;
 mod numbers;
 mod offset_file;
+mod offset_files;
 mod offset_store;
 #[cfg(test)]
 mod planted;
@@ -20,6 +21,8 @@ mod registry;
 mod sticky;
 mod stored_offsets;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 pub use assignor::{Assignor, CustomAssignor};
 pub(crate) use coordinator::{Group, Joining, Taken};

@@ -12,9 +12,10 @@
 //!
 //! The frames are those of a log's segment, with a seed that is the checksum of the frame before
 //! (of the header, for the first). So what is read is a prefix of what was written here in this
-//! use of the file: bytes of an earlier use, and bytes behind a place where a power cut tore a
-//! hole and another frame was written since, are never valid. Frames begin with those that say all
-//! that was known when the file was begun; the last of them is `Entry::SnapshotEnd`.
+//! use of the file, and bytes of an earlier use are never valid. A file that was found is read and
+//! not appended to: after a power cut, what is written behind a frame that was torn could make it
+//! whole again. Frames begin with those that say all that was known when the file was begun; the
+//! last of them is `Entry::SnapshotEnd`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,23 +48,25 @@ pub(super) const fn file_bytes(frames: usize) -> usize {
     FRAMES + frames
 }
 
-/// A file that is written.
+/// A file that is written, or that was.
 #[derive(Debug)]
 pub(super) struct OffsetFile {
     number: u64,
     path: PathBuf,
     file: Arc<dyn StorageFile>,
-    writer: RegionWriter,
+    /// `None` if it is one that was found.
+    writer: Option<RegionWriter>,
     /// The seed of the next frame.
     chain: u32,
+    /// What the file takes, in bytes.
+    capacity: usize,
 }
 
 /// A file as it was found.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Where its last whole frame ends, and the seed of the next one.
+    /// Where its last whole frame ends.
     end: usize,
-    chain: u32,
     /// Whether all that was known when it was begun is in it.
     pub(super) is_complete: bool,
     /// What stands behind its last whole frame, or what is wrong with it.
@@ -115,25 +118,20 @@ impl OffsetFile {
         };
         stage.put(&header);
         writer.publish(FRAMES);
-        Ok(Self { number, path: path.to_path_buf(), file, writer, chain })
+        let (path, capacity) = (path.to_path_buf(), writer.limit());
+        Ok(Self { number, path, file, writer: Some(writer), chain, capacity })
     }
 
-    /// Goes on with a file behind its last whole frame.
-    pub(super) fn resume(
-        storage: &dyn Storage,
-        path: &Path,
-        number: u64,
-        found: &Found,
-    ) -> Result<Self> {
+    /// A file that was found and read, not to be appended to.
+    pub(super) fn found(storage: &dyn Storage, path: &Path, number: u64) -> Result<Self> {
         let open = || {
             let file = storage.open(path)?;
             let capacity = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
-            let writer = file.map_writer(capacity, found.end)?;
-            Ok((file, writer))
+            Ok((file, capacity))
         };
-        let (file, writer) =
+        let (file, capacity) =
             open().map_err(|error| Error::io("opening offset file", path, error))?;
-        Ok(Self { number, path: path.to_path_buf(), file, writer, chain: found.chain })
+        Ok(Self { number, path: path.to_path_buf(), file, writer: None, chain: 0, capacity })
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -154,21 +152,21 @@ impl OffsetFile {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.writer.limit()
+        self.capacity
     }
 
-    /// Appends an entry of that time; `false` if there is no room.
+    /// Appends an entry of that time; `false` if there is no room, or it is one that was found.
     pub(super) fn append(&mut self, at: i64, body: &[u8]) -> bool {
+        let Some(writer) = &mut self.writer else { return false };
         let header = FrameHeader { offset_delta: 0, count: 1, timestamp: at, attributes: 0 };
-        let position = self.writer.committed();
+        let position = writer.committed();
         let seed = self.chain;
         let put = |stage: &mut crate::storage::Stage<'_>| stage.put(body);
-        let Some(end) = frame::write(&mut self.writer, position, seed, &header, body.len(), put)
-        else {
+        let Some(end) = frame::write(writer, position, seed, &header, body.len(), put) else {
             return false;
         };
-        self.writer.publish(end);
-        let region = self.writer.region();
+        writer.publish(end);
+        let region = writer.region();
         let crc = region.read(position + FRAME_CRC..position + FRAME_CRC + 4);
         self.chain = crc.map_or(0, word);
         true
@@ -187,17 +185,17 @@ pub(super) fn read(
         .and_then(|file| file.map_reader())
         .map_err(|error| Error::io("reading offset file", path, error))?;
     let bytes = region.read(0..region.committed()).unwrap_or_default();
-    let mut found = Found { end: FRAMES, chain: 0, is_complete: false, detail: String::new() };
-    match decode_header(bytes, path, number)? {
-        Ok(chain) => found.chain = chain,
+    let mut found = Found { end: FRAMES, is_complete: false, detail: String::new() };
+    let mut chain = match decode_header(bytes, path, number)? {
+        Ok(chain) => chain,
         Err(detail) => {
             found.detail = detail;
             return Ok(found);
         }
-    }
+    };
     loop {
         let rest = bytes.get(found.end..).unwrap_or_default();
-        let frame = match frame::read(rest, found.chain) {
+        let frame = match frame::read(rest, chain) {
             Ok(frame) => frame,
             Err(no_frame) => {
                 found.detail = format!("{no_frame:?} at byte {}", found.end);
@@ -209,7 +207,7 @@ pub(super) fn read(
             Ok(entry) => take(&entry, frame.header.timestamp),
             Err(detail) => return Err(Error::corrupt(path, found.end as u64, detail)),
         }
-        found.chain = rest.get(FRAME_CRC..FRAME_CRC + 4).map_or(0, word);
+        chain = rest.get(FRAME_CRC..FRAME_CRC + 4).map_or(0, word);
         found.end += frame.stride;
     }
 }
@@ -282,9 +280,9 @@ mod tests {
         (entries, found)
     }
 
-    fn append(file: &mut OffsetFile, nonce: u64) -> bool {
+    fn append(file: &mut OffsetFile, topic_id: u64) -> bool {
         let mut body = Vec::new();
-        Entry::Opened { nonce }.encode(&mut body);
+        Entry::Forget { topic_id }.encode(&mut body);
         file.append(7, &body)
     }
 
@@ -301,13 +299,13 @@ mod tests {
         let offsets = vec![OffsetEntryForTest { partition: 2, offset: 300, metadata: "m" }];
         let topics = vec![super::super::entry::TopicEntry { topic: "t", id: 5, offsets }];
         Entry::Commit { group: "g", topics }.encode(&mut body);
-        assert_eq!(body, [1, 1, b'g', 1, 1, b't', 5, 1, 2, 251, 44, 1, 1, b'm']);
+        assert_eq!(body, [0, 1, b'g', 1, 1, b't', 5, 1, 2, 251, 44, 1, 1, b'm']);
         Entry::Delete { group: "g" }.encode(&mut body);
-        assert_eq!(body, [2, 1, b'g']);
+        assert_eq!(body, [1, 1, b'g']);
         Entry::Forget { topic_id: 9 }.encode(&mut body);
-        assert_eq!(body, [3, 9]);
+        assert_eq!(body, [2, 9]);
         Entry::SnapshotEnd.encode(&mut body);
-        assert_eq!(body, [4]);
+        assert_eq!(body, [3]);
         assert!(file.append(0, &body));
         assert!(entries(&storage, 1).1.is_complete);
     }
@@ -315,18 +313,16 @@ mod tests {
     use super::super::entry::OffsetEntry as OffsetEntryForTest;
 
     #[test]
-    fn what_was_written_is_read_back_and_gone_on_with() {
+    fn what_was_written_is_read_back_and_not_gone_on_with() {
         let storage = MemoryStorage::new(1);
         let mut file = OffsetFile::create(&storage, Path::new(PATH), 1, 4096).expect("create");
         assert!(append(&mut file, 1) && append(&mut file, 2));
         drop(file);
         let (read, found) = entries(&storage, 1);
-        assert_eq!(read.len(), 2);
-        let mut file = OffsetFile::resume(&storage, Path::new(PATH), 1, &found).expect("resume");
-        assert!(append(&mut file, 3));
-        let (read, _) = entries(&storage, 1);
-        assert_eq!(read.last(), Some(&("Opened { nonce: 3 }".to_owned(), 7)));
-        assert_eq!(read.len(), 3);
+        assert_eq!(read.last(), Some(&("Forget { topic_id: 2 }".to_owned(), 7)));
+        assert_eq!((read.len(), found.is_complete), (2, false));
+        let mut file = OffsetFile::found(&storage, Path::new(PATH), 1).expect("found");
+        assert!(!append(&mut file, 3));
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl StoredOffsets {
             }
             Entry::Delete { group } => drop(self.groups.remove(*group)),
             Entry::Forget { topic_id } => self.retain(|_, id| id != *topic_id),
-            Entry::Opened { .. } | Entry::SnapshotEnd => {}
+            Entry::SnapshotEnd => {}
         }
     }
 

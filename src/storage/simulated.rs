@@ -89,6 +89,8 @@ struct State {
     operations: u64,
     cut_at: Option<u64>,
     fail: Option<(u64, io::ErrorKind, Failure)>,
+    /// Whether there is no room for anything more.
+    is_full: bool,
     /// What the power cut left, once it has happened. From then on every operation fails.
     after_cut: Option<SimulatedDisk>,
     durable: Durable,
@@ -115,6 +117,7 @@ impl SimulatedDisk {
             operations: 0,
             cut_at: None,
             fail: None,
+            is_full: false,
             after_cut: None,
             durable,
             files,
@@ -136,6 +139,26 @@ impl SimulatedDisk {
     /// Makes operation number `operation` (the first is number 1) fail with `kind`.
     pub fn fail_at(&self, operation: u64, kind: io::ErrorKind, failure: Failure) {
         self.shared.state.lock().fail = Some((operation, kind, failure));
+    }
+
+    /// Says whether there is no room for anything more: whatever allocates or writes bytes fails then,
+    /// and the rest works.
+    ///
+    /// ```
+    /// use forebay::testing::SimulatedDisk;
+    /// use forebay::{Broker, Error, TopicConfig};
+    ///
+    /// let disk = SimulatedDisk::new(1);
+    /// let broker = Broker::builder("data").simulated_disk(&disk).open()?;
+    /// disk.set_full(true);
+    /// let refused = broker.create_topic("orders", TopicConfig::new());
+    /// assert!(matches!(refused, Err(Error::StorageFull { .. })));
+    /// disk.set_full(false);
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    pub fn set_full(&self, is_full: bool) {
+        self.shared.state.lock().is_full = is_full;
     }
 
     /// A disk of its own that holds what is on stable storage here, and nothing else: what the
@@ -175,6 +198,12 @@ impl SimulatedDisk {
 
 impl State {
     /// Counts an operation and decides whether it happens.
+    /// As [`begin`](Self::begin), for an operation that needs room.
+    fn begin_growing(&mut self) -> io::Result<()> {
+        self.begin()?;
+        if self.is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     fn begin(&mut self) -> io::Result<()> {
         self.operations += 1;
         if self.cut_at == Some(self.operations) {
@@ -346,6 +375,9 @@ impl Storage for Arc<Simulation> {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<Arc<dyn StorageFile>> {
+        if self.state.lock().is_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if self.memory.id(path).is_err() {
             self.create(path)?;
         }
@@ -407,7 +439,7 @@ impl StorageFile for SimulatedFile {
     }
 
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
-        self.begin()?;
+        self.disk.state.lock().begin_growing()?;
         self.file.allocate(from, to)
     }
 

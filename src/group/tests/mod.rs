@@ -1,0 +1,3 @@
+//! What must hold of the parts of a group, each by itself.
+
+mod offset_store;

@@ -1,0 +1,219 @@
+//! What was committed is there after a power cut at any operation: a prefix of it, with all that was
+//! synced; and whatever operation fails, nothing is lost.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::background::{Background, Deferred};
+use crate::error::Error;
+use crate::group::{Backwards, OffsetStore, TopicOffsets};
+use crate::storage::{Storage, split_mix};
+use crate::testing::{Failure, SimulatedDisk};
+
+const DIR: &str = "/data/offsets";
+
+/// What groups have committed: by group and partition.
+type Known = BTreeMap<(u64, u32), u64>;
+
+fn open(disk: &SimulatedDisk) -> Result<Arc<OffsetStore>, Error> {
+    let storage: Arc<dyn Storage> = Arc::new(Arc::clone(&disk.shared));
+    let background: Arc<dyn Background> = Arc::<Deferred>::default();
+    OffsetStore::open(&storage, &background, Path::new(DIR).to_path_buf(), |_, _| true)
+        .map(Arc::new)
+}
+
+fn offsets(partition: u32, offset: u64, metadata: &str) -> [TopicOffsets; 1] {
+    let offsets = vec![(partition, (offset, metadata).into())];
+    [TopicOffsets { topic: "topic".into(), id: 7, offsets }]
+}
+
+fn known(store: &OffsetStore) -> Known {
+    let mut known = Known::new();
+    for name in store.names() {
+        let group = name.trim_start_matches("group-").parse().expect("number");
+        for topic in store.group(&name).expect("group") {
+            known.extend(topic.offsets.iter().map(|(at, offset)| ((group, *at), offset.offset)));
+        }
+    }
+    known
+}
+
+/// A store, and everything it has known since it was opened.
+struct Life {
+    store: Arc<OffsetStore>,
+    states: Vec<Known>,
+    /// Which of them is on stable storage.
+    synced: usize,
+    next: u64,
+}
+
+impl Life {
+    fn begin(disk: &SimulatedDisk, next: u64) -> Result<Self, Error> {
+        let store = open(disk)?;
+        let states = vec![known(&store)];
+        Ok(Self { store, states, synced: 0, next })
+    }
+
+    /// Commits at random, until something fails or `commits` were made.
+    fn commit(&mut self, random: &mut u64, commits: u64) -> Result<(), Error> {
+        // Long texts fill a file soon, so that there are many files.
+        let metadata = "m".repeat(400);
+        for _ in 0..commits {
+            let (group, partition) = (split_mix(random) % 5, (split_mix(random) % 4) as u32);
+            let name = format!("group-{group}");
+            let mut state = self.states.last().expect("a state").clone();
+            self.next += 1;
+            let written =
+                if split_mix(random).is_multiple_of(40) && self.store.active_at(&name).is_some() {
+                    state.retain(|(one, _), _| *one != group);
+                    // It may be there although it failed.
+                    self.states.push(state);
+                    self.store.delete(&name, 0)?
+                } else {
+                    state.insert((group, partition), self.next);
+                    self.states.push(state);
+                    let offsets = offsets(partition, self.next, &metadata);
+                    self.store.commit(&name, &offsets, Backwards::Refuse, 0)?
+                };
+            self.store.follow_up();
+            if split_mix(random).is_multiple_of(30) {
+                self.store.sync_to(written)?;
+                self.synced = self.states.len() - 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_operation_leaves_a_prefix_with_all_that_was_synced() {
+    let seeds =
+        std::env::var("FOREBAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    let (mut cuts, mut lost) = (0, 0);
+    for seed in 0..seeds {
+        let mut random = seed;
+        let mut disk = SimulatedDisk::new(seed);
+        let mut next = 0;
+        for _ in 0..4 {
+            let cut_at = disk.operations() + split_mix(&mut random) % 120;
+            disk.cut_power_at(cut_at);
+            let Ok(mut life) = Life::begin(&disk, next) else {
+                disk = disk.cut_power();
+                continue;
+            };
+            drop(life.commit(&mut random, 600));
+            next = life.next;
+            disk = disk.cut_power();
+            cuts += 1;
+            let after = known(&open(&disk).unwrap_or_else(|error| panic!("seed {seed}: {error}")));
+            let kept = life.states.iter().rposition(|state| *state == after);
+            let kept = kept.unwrap_or_else(|| panic!("seed {seed}: {after:?} was never known"));
+            assert!(kept >= life.synced, "seed {seed}: {kept} is kept, {} was synced", life.synced);
+            lost += usize::from(kept + 1 < life.states.len());
+        }
+    }
+    assert!(
+        cuts > 2 * seeds && lost > seeds as usize / 2,
+        "{cuts} cuts, {lost} took something away"
+    );
+}
+
+#[test]
+fn an_operation_that_fails_loses_nothing() {
+    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+        for at in 0.. {
+            let disk = SimulatedDisk::new(at);
+            disk.fail_at(disk.operations() + at, kind, Failure::Once);
+            let mut random = at;
+            let mut begun = Life::begin(&disk, 0);
+            if begun.is_err() {
+                begun = Life::begin(&disk, 0);
+            }
+            let mut life = begun.expect("it fails once");
+            let failed = life.commit(&mut random, 900);
+            if let Err(error) = &failed {
+                assert!(
+                    matches!(
+                        error,
+                        Error::StorageFull { .. }
+                            | Error::Io { .. }
+                            | Error::OffsetsPoisoned { .. }
+                    ),
+                    "{error}"
+                );
+            }
+            let is_over = disk.operations() < at;
+            drop(life.store.close());
+            disk.fail_at(u64::MAX, kind, Failure::Once);
+            let after = known(&open(&disk).expect("reopen"));
+            let states = &life.states[life.states.len().saturating_sub(2)..];
+            assert!(states.contains(&after), "operation {at}, {failed:?}");
+            if is_over {
+                assert!(at > 20, "{at} operations");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn commits_go_on_when_the_disk_is_full() {
+    let disk = SimulatedDisk::new(1);
+    let mut life = Life::begin(&disk, 0).expect("open");
+    let mut random = 5;
+    life.commit(&mut random, 50).expect("commits");
+    disk.set_full(true);
+    life.commit(&mut random, 2000).expect("there is a spare file");
+    // So they do when the broker was opened anew, after a crash too.
+    let mut life = Life::begin(&disk, life.next).expect("open");
+    life.commit(&mut random, 2000).expect("there is a spare file");
+    let disk = disk.cut_power();
+    disk.set_full(true);
+    let mut life = Life::begin(&disk, life.next).expect("open");
+    life.commit(&mut random, 2000).expect("there is a spare file");
+}
+
+#[test]
+fn files_are_bounded_and_a_file_that_stands_alone_is_not_taken_for_unfinished() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let storage: Arc<dyn Storage> = Arc::new(crate::storage::disk::Disk);
+    let background: Arc<dyn Background> = Arc::<Deferred>::default();
+    let path = dir.path().join("offsets");
+    let open = || OffsetStore::open(&storage, &background, path.clone(), |_, _| true).map(Arc::new);
+    let sizes = || -> Vec<u64> {
+        let files = std::fs::read_dir(&path).expect("list").map(|entry| entry.expect("entry"));
+        files.map(|file| file.metadata().expect("metadata").len()).collect()
+    };
+    let store = open().expect("open");
+    for offset in 0..200_000 {
+        store.commit("g", &offsets(0, offset, ""), Backwards::Refuse, 0).expect("commit");
+        store.follow_up();
+    }
+    assert!(sizes().len() <= 3, "{:?}", sizes());
+    assert!(sizes().iter().sum::<u64>() <= 16 << 20, "{:?}", sizes());
+    store.close().expect("close");
+    assert!(matches!(
+        store.commit("g", &offsets(0, 1, ""), Backwards::Keep, 0),
+        Err(Error::Closed)
+    ));
+    let store = open().expect("open");
+    assert_eq!(store.committed_in("g", "topic", 7, 0), Some(199_999.into()));
+    store.flush().expect("flush");
+    drop(store);
+    let files = std::fs::read_dir(&path).expect("list").map(|entry| entry.expect("entry").path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some()).collect();
+    files.sort();
+    let current = files.pop().expect("a file");
+    for older in files {
+        std::fs::remove_file(older).expect("remove");
+    }
+    let mut bytes = std::fs::read(&current).expect("read");
+    bytes[40] ^= 1;
+    std::fs::write(&current, &bytes).expect("write");
+    match open() {
+        Err(Error::Corrupt { path, .. }) => assert_eq!(path, current),
+        other => panic!("{other:?}"),
+    }
+}
