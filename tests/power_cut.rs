@@ -414,3 +414,96 @@ fn a_short_life_and_what_follows() {
     assert_eq!(batch.get(3).expect("record").value(), Some("3".repeat(1500).as_bytes()));
     assert_eq!(batch.get(0).expect("record").header("h"), Some(&b"v"[..]));
 }
+
+/// A group that has committed more than a power cut left must not skip what is sent in its place.
+#[test]
+fn commits_beyond_the_end_are_moved_back_for_good_and_reported() {
+    let mut moved = 0;
+    for seed in 0..60 {
+        let disk = SimulatedDisk::new(seed);
+        let open = |disk: &SimulatedDisk| {
+            Broker::builder("data").simulated_disk(disk).open().expect("open")
+        };
+        let broker = open(&disk);
+        let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+        for _ in 0..10 {
+            topic.send_with(Record::new("first life"), Acks::Synced).expect("send");
+        }
+        let group = |broker: &Broker| {
+            broker.consumer("g").subscribe(["t"]).commit_acks(Acks::Synced).open().expect("open")
+        };
+        let mut consumer = group(&broker);
+        for _ in 0..40 {
+            topic.send(Record::new("first life")).expect("send");
+        }
+        assert_eq!(consumer.try_poll().expect("poll").len(), 50);
+        consumer.commit().expect("commit");
+        drop(consumer);
+        let disk = disk.cut_power();
+        let broker = open(&disk);
+        let end = broker.topic("t").expect("topic").latest_offset(0).expect("offset");
+        let report = &broker.recovery_report().commits;
+        if end == 50 {
+            assert!(report.is_empty());
+            continue;
+        }
+        moved += 1;
+        assert_eq!(report.len(), 1);
+        let [one] = &report[..] else { panic!("{report:?}") };
+        assert_eq!((one.group.as_str(), one.committed, one.end_offset), ("g", 50, end));
+        // The log grows past what was committed, and the power is cut again before anybody reads.
+        for _ in 0..80 {
+            let record = Record::new("second life");
+            broker.topic("t").expect("topic").send_with(record, Acks::Synced).expect("send");
+        }
+        let disk = disk.cut_power();
+        let broker = open(&disk);
+        assert!(broker.recovery_report().commits.is_empty(), "it was moved for good");
+        let mut consumer = group(&broker);
+        let batch = consumer.try_poll().expect("poll");
+        assert_eq!((batch.len(), batch.get(0).expect("a record").offset()), (80, end));
+        assert!(batch.iter().all(|record| record.value() == Some(b"second life")));
+    }
+    assert!(moved > 20, "{moved} lost records that had been committed");
+}
+
+/// Whatever operation fails: a group loses no commit that returned, and skips nothing.
+#[test]
+fn an_operation_that_fails_while_a_group_commits_loses_no_commit() {
+    for at in 1.. {
+        let disk = SimulatedDisk::new(at);
+        let open = || Broker::builder("data").simulated_disk(&disk).open();
+        disk.fail_at(at, io::ErrorKind::Other, Failure::Once);
+        let (mut committed, mut position) = (0, 0);
+        let live = |committed: &mut u64, position: &mut u64| -> forebay::Result<()> {
+            let broker = open()?;
+            let topic =
+                broker.create_topic_if_absent("t", TopicConfig::new().segment_bytes(4096))?;
+            let mut consumer = broker.consumer("g").subscribe(["t"]).open()?;
+            for round in 0..30 {
+                topic.send(Record::new(&[7; 300]))?;
+                for record in &consumer.try_poll()? {
+                    assert!(record.offset() <= *position, "operation {at}: skipped");
+                    *position = record.offset() + 1;
+                }
+                let acks = if round % 5 == 0 { Acks::Synced } else { Acks::Written };
+                consumer.commit_with(acks)?;
+                *committed = *position;
+            }
+            consumer.close()?;
+            broker.close()
+        };
+        drop(live(&mut committed, &mut position));
+        let was_reached = disk.operations() >= at;
+        let (before, mut ignored) = (committed, position);
+        live(&mut ignored, &mut position).expect("it fails once");
+        let broker = open().expect("open");
+        let group = broker.describe_group("g").expect("group");
+        assert!(group.offsets[0].committed >= Some(before), "operation {at}");
+        drop(broker);
+        if !was_reached {
+            assert!(at > 40, "{at} operations");
+            break;
+        }
+    }
+}
