@@ -1,5 +1,5 @@
 //! A chat room on one topic: everybody sees everything, in the same order, and what was said is
-//! still there after a crash.
+//! still there after a crash. Who comes back is shown what they have not read.
 //!
 //! ```text
 //! cargo run --release --example chat_room                              in this terminal
@@ -16,7 +16,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
+use moderators::{MODERATORS, moderate_aloud};
 use room::{Result, Room};
 use serve::{Reach, Web};
 
@@ -24,6 +26,8 @@ use serve::{Reach, Web};
 mod history;
 #[path = "chat_room/http.rs"]
 mod http;
+#[path = "chat_room/moderators.rs"]
+mod moderators;
 #[path = "chat_room/people.rs"]
 mod people;
 #[path = "chat_room/room.rs"]
@@ -32,6 +36,8 @@ mod room;
 mod serve;
 #[path = "chat_room/smoke.rs"]
 mod smoke;
+#[path = "chat_room/smoke_groups.rs"]
+mod smoke_groups;
 #[path = "chat_room/stream.rs"]
 mod stream;
 #[path = "chat_room/terminal.rs"]
@@ -101,7 +107,15 @@ fn run(options: Options) -> Result<()> {
 fn serve(dir: &Path, address: &str, reach: Reach) -> Result<()> {
     let room = Room::open(dir)?;
     let web = Arc::new(Web::open(room.clone(), address, reach)?);
-    history::replay(&room, 0)?;
+    let from = history::replay(&room, 0, 0)?;
+    for name in MODERATORS {
+        let room = room.clone();
+        thread::spawn(move || {
+            if let Err(error) = moderate_aloud(&room, name, from, || false) {
+                eprintln!("{name} had to leave: {error}");
+            }
+        });
+    }
     // That is no clean close, and needs none: what was acknowledged is found at the next start.
     writeln!(io::stdout(), "the room is open at {}, Ctrl-C ends it", web.url())?;
     web.run();
@@ -132,7 +146,11 @@ fn options(mut args: impl Iterator<Item = OsString>) -> Result<Options> {
     if room::printable(&options.name).trim().is_empty() {
         return Err("--name is empty".into());
     }
-    if people::REGULARS.iter().any(|regular| regular.name == options.name) {
+    if options.name.chars().count() > room::LONGEST_NAME_CHARS {
+        return Err("--name is too long".into());
+    }
+    let mut here = people::REGULARS.iter().map(|regular| regular.name).chain(MODERATORS);
+    if here.any(|name| name == options.name) {
         return Err(format!("{} is here already, choose another --name", options.name).into());
     }
     Ok(options)

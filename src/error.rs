@@ -150,14 +150,16 @@ pub enum Error {
         /// What does not go together.
         reason: String,
     },
-    /// The consumer is no longer a member of its group: it did not poll in time, or another took its
-    /// name. What it wanted to commit is refused; its next poll joins anew.
+    /// The consumer is no longer a member of its group, and what it wanted to commit is refused.
+    ///
+    /// If it did not poll in time, its next poll joins anew. If another took its
+    /// [static name](crate::ConsumerBuilder::static_member), its polls are this error from then on.
     Fenced {
         /// The group.
         group: String,
         /// The member.
         member: String,
-        /// The generation of the group that the consumer knew last.
+        /// The last generation of the group in which it looked after its partitions.
         generation: u64,
     },
     /// The group has committed nothing in this partition, and the consumer was told not to choose a

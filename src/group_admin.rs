@@ -1,6 +1,6 @@
 //! Groups as an operator sees them: which there are, who is in them, how far they have come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::broker::Broker;
@@ -68,6 +68,16 @@ impl Broker {
                 places.entry(place).or_default().committed = Some(committed);
             }
         }
+        // Where nothing was committed and nobody reads yet there is something to be read all the same.
+        let subscribed = members.iter().flat_map(|member| &member.topics).map(Arc::clone);
+        let topics: BTreeSet<_> =
+            places.keys().map(|(topic, _)| Arc::clone(topic)).chain(subscribed).collect();
+        for topic in topics {
+            let partitions = self.inner.shape(&topic).map_or(0, |shape| shape.partitions);
+            for number in 0..partitions {
+                places.entry((Arc::clone(&topic), number)).or_default();
+            }
+        }
         for member in &members {
             for read in &member.assignment {
                 let place = (Arc::clone(&read.topic), read.partition);
@@ -98,6 +108,32 @@ impl Broker {
             lag: latest_offset.saturating_sub(offset.max(earliest_offset)),
             member: place.member,
         })
+    }
+
+    /// What a group has committed in a partition; `None` if nothing, or if there is no such group.
+    ///
+    /// ```
+    /// # use forebay::{Broker, ResetTo, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// broker.create_topic("orders", TopicConfig::new())?;
+    /// assert_eq!(broker.committed("billing", "orders", 0)?, None);
+    /// broker.reset_offsets("billing", ResetTo::Earliest).topic("orders").execute()?;
+    /// assert_eq!(broker.committed("billing", "orders", 0)?, Some(0.into()));
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::Closed`].
+    pub fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+    ) -> Result<Option<OffsetAndMetadata>> {
+        let state = self.inner.topic(topic)?;
+        state.partition(partition)?;
+        Ok(self.inner.groups().store().committed_in(group, topic, state.shape().id, partition))
     }
 
     /// Deletes a group and all it has committed, durably.

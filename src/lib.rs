@@ -57,7 +57,12 @@
 )]
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::print_stdout,
+        reason = "a test may panic, and may say what it did"
+    )
 )]
 #![expect(
     clippy::cast_possible_truncation,
@@ -115,6 +120,8 @@ pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerChannel, ConsumerEvent, ConsumerRecords, Rebalance,
     RebalanceListener, TopicPattern, Wakeup,
 };
+/// The channels that [`Consumer::events`] and [`Consumer::into_channel`] return.
+pub use crossbeam_channel;
 pub use description::{
     CommitRecovery, PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
 };

@@ -2,6 +2,7 @@
 //! nothing.
 //!
 //! The test runs itself again as the process to be killed. `FOREBAY_KILLS` sets how many times.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 #![cfg(unix)]
 
 use std::collections::BTreeMap;

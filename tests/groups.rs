@@ -177,11 +177,14 @@ fn what_is_done_is_committed_before_a_partition_goes() {
     assert_eq!(second.assignment().len(), 1);
 }
 
+/// What a listener was told, and of which partitions.
+type Told = Vec<(&'static str, Vec<u32>)>;
+
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<(&'static str, Vec<u32>)>>>);
+struct Heard(Arc<Mutex<Told>>);
 
 impl Heard {
-    fn take(&self) -> Vec<(&'static str, Vec<u32>)> {
+    fn take(&self) -> Told {
         std::mem::take(&mut self.0.lock().expect("lock"))
     }
 
@@ -326,8 +329,8 @@ fn a_static_name_has_one_member_and_gets_its_partitions_back() {
     settle(&broker, &mut [&mut a, &mut usurper, &mut c]);
     assert_eq!(usurper.assignment(), had);
     let members = broker.describe_group("g").expect("group").members;
-    let names: Vec<_> = members.iter().filter_map(|one| one.static_member.as_deref()).collect();
-    assert_eq!(names, ["a", "b", "c"]);
+    let known: Vec<_> = members.iter().filter_map(|one| one.static_member.as_deref()).collect();
+    assert_eq!(known, ["a", "b", "c"]);
 }
 
 #[test]
@@ -543,6 +546,29 @@ fn paused_partitions_are_silent_and_stay_so_through_a_rebalance() {
 }
 
 #[test]
+fn lag_counts_what_nobody_has_read_yet_and_nothing_done_leaves_no_trace() {
+    let (broker, topic) = broker(3);
+    let mut consumer = member(&broker).open().expect("open");
+    consumer.commit().expect("there is nothing to commit");
+    send(&topic, 1, 5);
+    let lag = |broker: &Broker| {
+        let offsets = broker.describe_group("g").expect("group").offsets;
+        offsets.iter().map(|offset| offset.lag).sum::<u64>()
+    };
+    assert_eq!(lag(&broker), 5, "it has not polled yet");
+    drop(consumer.try_poll().expect("poll"));
+    drop(consumer);
+    assert!(broker.groups().expect("groups").is_empty());
+    let mut consumer = broker.consumer("g").assign([("t", 1)]).open().expect("open");
+    consumer.seek("t", 1, Start::Offset(3)).expect("it has the partition at once");
+    assert_eq!(poll(&mut consumer), [3, 4]);
+    consumer.commit().expect("commit");
+    send(&topic, 2, 7);
+    drop(consumer);
+    assert_eq!(lag(&broker), 7, "the whole topic counts");
+}
+
+#[test]
 fn partitions_named_by_the_application_have_one_reader_too() {
     let (broker, topic) = broker(3);
     (0..3).for_each(|partition| send(&topic, partition, 1));
@@ -566,7 +592,7 @@ fn partitions_named_by_the_application_have_one_reader_too() {
 struct Bad;
 
 impl CustomAssignor for Bad {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "bad"
     }
 
@@ -653,6 +679,7 @@ fn operators_see_and_move_groups() {
         let reset = broker.reset_offsets("g", to).dry_run().expect("dry run");
         reset.iter().map(|reset| (reset.partition, reset.from, reset.to)).collect::<Vec<_>>()
     };
+    assert_eq!(broker.committed("g", "t", 0).expect("committed"), Some((1, "note").into()));
     assert_eq!(to(ResetTo::Latest), [(0, Some(1), 3)]);
     assert_eq!(to(ResetTo::Earliest), [(0, Some(1), 0)]);
     assert_eq!(to(ResetTo::Shift(100)), [(0, Some(1), 3)]);

@@ -57,6 +57,7 @@ pub fn measure(title: &str, rounds: usize, rows: &mut [Row<'_>]) {
 }
 
 /// A file with `bytes` real blocks.
+#[allow(dead_code, reason = "not every bench needs one")]
 pub fn reserved_file(path: &Path, bytes: u64) -> File {
     let file = File::options()
         .read(true)

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use crate::room::{Result, Room};
 
-/// Replays what was said before, shows the last `shown` messages of it, and returns the offset
-/// at which this run begins.
+/// Replays what was said before, shows the last `shown` messages of it, with a line above the
+/// `unread` last, and returns the offset at which this run begins.
 ///
 /// All of it is read, shown or not: the number is what was found, not what was hoped for.
-pub fn replay(room: &Room, shown: u64) -> Result<u64> {
+pub fn replay(room: &Room, shown: u64, unread: u64) -> Result<u64> {
     let (start, end) = (room.start()?, room.end()?);
     let mut found = 0_u64;
     room.each(start, end, |_| {
@@ -26,7 +26,12 @@ pub fn replay(room: &Room, shown: u64) -> Result<u64> {
         writeln!(out, "   (the last {shown} of them)")?;
     }
     drop(out);
-    show(room, from, end)?;
+    let news = end.saturating_sub(unread).max(from);
+    show(room, from, news)?;
+    if unread > 0 {
+        writeln!(io::stdout(), "-- {unread} new since you were here --")?;
+    }
+    show(room, news, end)?;
     Ok(end)
 }
 

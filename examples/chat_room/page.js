@@ -1,9 +1,12 @@
-const [log, status, form, name, text, problem] =
-  ["log", "status", "form", "name", "text", "problem"].map((id) => document.getElementById(id));
+const [log, status, people, form, name, text, problem] =
+  ["log", "status", "people", "form", "name", "text", "problem"].map((id) => document.getElementById(id));
 
 const MOST_SHOWN = 1000;
 let source = null;
 let last = -1;
+// The first message this person has not read, and how many there are; until that was shown.
+let news = null;
+let told = -1;
 
 // The browser comes back by itself when the connection breaks, and says which id it saw last. It
 // gives up when it is turned away, as from a full room; then it is for us to say it.
@@ -21,10 +24,58 @@ function listen() {
     const [millis, who, ...lines] = event.data.split("\n");
     const offset = Number(event.lastEventId);
     // Offsets only grow. One that does not is of another room at the same address.
-    if (offset <= last) log.replaceChildren();
+    if (offset <= last) {
+      log.replaceChildren();
+      told = -1;
+    }
     last = offset;
+    if (news !== null && offset >= news.next) {
+      log.append(element("p", "news", news.unread + " new since you were here"));
+      news = null;
+    }
     show(new Date(Number(millis)), who, lines.join("\n"));
+    soon();
   };
+}
+
+// What was shown to somebody who looks is read. Who has a name has that noted, and the next visit,
+// in this browser or another, begins there.
+let planned;
+function soon() {
+  planned ??= setTimeout(note, 300);
+}
+
+async function note() {
+  planned = clearTimeout(planned);
+  const who = name.value.trim();
+  if (!document.hidden && who !== "" && told < last) {
+    const upTo = last;
+    if ((await post("/read", who + "\n" + upTo)) === "") told = upTo;
+  }
+  await count();
+}
+
+// Shows who was here and what they have not read, and returns what that is for this person.
+async function count() {
+  try {
+    const answer = await fetch("/people");
+    if (!answer.ok) return;
+    const lines = (await answer.text()).split("\n").slice(0, -1);
+    const all = lines.map((line) => {
+      const [next, unread, ...who] = line.split(" ");
+      return { next: Number(next), unread: Number(unread), who: who.join(" ") };
+    });
+    people.replaceChildren(...all.map(({ who, unread }) => {
+      const one = element("li", "", who);
+      if (unread > 0) one.append(element("b", "", unread));
+      return one;
+    }));
+    const mine = all.find(({ who }) => who === name.value.trim());
+    document.title = (mine?.unread > 0 ? "(" + mine.unread + ") " : "") + "Chat room";
+    return mine;
+  } catch {
+    // Nobody answers; the stream says so.
+  }
 }
 
 function tell(state) {
@@ -52,10 +103,10 @@ function element(tag, className, content = "") {
   return made;
 }
 
-// Says something, and returns what went wrong.
-async function say(body) {
+// Sends something, and returns what went wrong.
+async function post(path, body) {
   try {
-    const answer = await fetch("/say", { method: "POST", headers: { "Content-Type": "text/plain" }, body });
+    const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "text/plain" }, body });
     return answer.ok ? "" : "Not sent: " + (await answer.text());
   } catch {
     return "Not sent: nobody answers. Try again.";
@@ -67,7 +118,7 @@ form.addEventListener("submit", async (event) => {
   const said = text.value;
   // Emptied at once, so that a second press of the key does not say it again.
   text.value = "";
-  problem.textContent = await say(name.value + "\n" + said);
+  problem.textContent = await post("/say", name.value + "\n" + said);
   if (problem.textContent !== "" && text.value === "") text.value = said;
   text.focus();
 });
@@ -78,10 +129,22 @@ let letGo;
 document.addEventListener("visibilitychange", () => {
   clearTimeout(letGo);
   if (document.hidden) {
-    letGo = setTimeout(() => { source.close(); source = null; tell("asleep"); }, 30000);
-  } else if (source === null) {
-    listen();
+    letGo = setTimeout(() => { source?.close(); source = null; tell("asleep"); }, 30000);
+  } else {
+    if (source === null) listen();
+    soon();
   }
 });
 
-listen();
+// The browser keeps who you are, so that it is you who comes back.
+name.value = localStorage.getItem("name") ?? "";
+name.addEventListener("change", () => {
+  localStorage.setItem("name", name.value.trim());
+  told = -1;
+  soon();
+});
+
+const mine = await count();
+if (mine?.unread > 0) news = mine;
+if (source === null) listen();
+setInterval(count, 5000);

@@ -24,7 +24,7 @@ pub const REGULARS: [Regular; 2] = [
         pause: Duration::from_millis(700),
         turn: 0,
         greeting: "Hello",
-        to_own_name: "I am listening. I have a reader of my own, so I miss nothing.",
+        to_own_name: "I am listening. When I leave, I come back to where I was, so I miss nothing.",
         remarks: [
             "Noted. It has an offset now, nobody can take it away.",
             "Go on.",
@@ -52,25 +52,26 @@ const GREETINGS: [&str; 6] = ["hello", "hi", "hey", "hallo", "moin", "morning"];
 pub const ATTENTION: Duration = Duration::from_millis(100);
 
 impl Regular {
-    /// Listens from an offset on, and answers `whom`, until everybody leaves.
+    /// Listens, and answers what `whom` says from an offset on, until everybody leaves.
     pub fn stay(&self, room: &Room, from: u64, whom: &str, leaving: &AtomicBool) -> Result<()> {
-        let mut listener = room.listen(from)?;
+        let mut seat = room.visit(self.name)?;
         let mut heard = 0;
         let mut typing: Option<(Instant, String)> = None;
         while !leaving.load(Ordering::Relaxed) {
-            for message in listener.hear(ATTENTION)?.iter().map(Message::from) {
-                if message.name == whom && typing.is_none() {
+            for message in seat.hear(ATTENTION)?.iter().map(Message::from) {
+                if from <= message.offset && message.name == whom && typing.is_none() {
                     let answer = self.answer(&message, heard);
                     typing = answer.map(|answer| (Instant::now() + self.pause, answer));
                     heard += 1;
                 }
             }
+            seat.done()?;
             let done = typing.take_if(|(when, _)| *when <= Instant::now());
             if let Some((_, answer)) = done {
                 room.say(self.name, answer)?;
             }
         }
-        Ok(())
+        seat.leave()
     }
 
     /// What there is to say to a message; most often nothing.

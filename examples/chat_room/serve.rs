@@ -1,4 +1,5 @@
-//! The room in browser tabs: a page, a way in (`POST /say`) and a way out (`GET /events`).
+//! The room in browser tabs: a page, a way in (`POST /say`) and a way out (`GET /events`), and who
+//! has read how much (`POST /read`, `GET /people`).
 //!
 //! Whoever reaches the port may talk, so it is the loopback's unless asked otherwise. That alone
 //! keeps no web page out that the same browser has open, therefore each request must be addressed
@@ -12,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::http::{self, Reply, Request};
-use crate::room::{Result, Room, printable};
+use crate::room::{LONGEST_NAME_CHARS, Place, Result, Room, printable};
 use crate::stream;
 
 const PAGE: &str = include_str!("page.html");
@@ -22,7 +23,6 @@ const STYLE: &str = include_str!("page.css");
 /// Each connection takes a thread, and a stream takes it for long.
 const MAX_CONNECTIONS: usize = 128;
 const MAX_STREAMS: usize = 64;
-const MAX_NAME_CHARS: usize = 40;
 
 /// Who can reach the room.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,9 +105,11 @@ impl Web {
                 Some(_seat) => return stream::run(&self.room, &request, socket),
                 None => Reply::text("503 Service Unavailable", "the room is full"),
             },
+            ("GET", "/people") => self.people(),
             ("POST", "/say") => self.say(&request, input).unwrap_or_else(|refusal| refusal),
-            (_, "/" | "/page.js" | "/page.css" | "/events") => Reply::only("GET"),
-            (_, "/say") => Reply::only("POST"),
+            ("POST", "/read") => self.read(&request, input).unwrap_or_else(|refusal| refusal),
+            (_, "/" | "/page.js" | "/page.css" | "/events" | "/people") => Reply::only("GET"),
+            (_, "/say" | "/read") => Reply::only("POST"),
             _ => Reply::text("404 Not Found", "there is no such page"),
         };
         Ok(reply.send(socket)?)
@@ -130,28 +132,64 @@ impl Web {
             && (name.eq_ignore_ascii_case("localhost") || number.is_ok_and(is_our_number))
     }
 
-    /// Takes a message: the name in the first line, and what is said in the others. Plain text
-    /// needs no parser here, and has none of its mistakes.
-    fn say(&self, request: &Request, input: impl BufRead) -> std::result::Result<Reply, Reply> {
-        if !request.values("Content-Type").iter().any(|kind| kind.starts_with("text/plain")) {
-            return Err(Reply::text(
-                "415 Unsupported Media Type",
-                "a message is text/plain: a name, a line end, and what is said",
-            ));
+    /// Takes a message: who says it, and what is said.
+    fn say(&self, request: &Request, input: impl BufRead) -> Answer {
+        let (name, text) = named(request, input)?;
+        if printable(&text).trim().is_empty() {
+            return Err(Reply::bad("say something"));
         }
-        let body = request.body(input)?;
-        let (name, text) = body.split_once('\n').unwrap_or((&body, ""));
-        let (name, text) = (printable(name), text.trim());
-        match name.trim() {
-            "" => Err(Reply::bad("who are you?")),
-            name if name.chars().count() > MAX_NAME_CHARS => Err(Reply::bad("what a long name")),
-            _ if printable(text).trim().is_empty() => Err(Reply::bad("say something")),
-            name => match self.room.say(name, text) {
-                Ok(offset) => Ok(Reply::ok("text/plain", &offset.to_string())),
-                Err(error) => Err(Reply::text("500 Internal Server Error", &error.to_string())),
-            },
+        let offset = self.room.say(&name, text.trim()).map_err(failed)?;
+        Ok(Reply::ok("text/plain", &offset.to_string()))
+    }
+
+    /// Takes note of what was read: who was shown everything up to which offset. The page says so
+    /// when it has shown it to somebody who looks.
+    fn read(&self, request: &Request, input: impl BufRead) -> Answer {
+        let (name, offset) = named(request, input)?;
+        let offset = offset.trim().parse().map_err(|_| Reply::bad("up to which message?"))?;
+        if offset >= self.room.end().map_err(failed)? {
+            return Err(Reply::bad("nobody said that yet"));
+        }
+        self.room.has_read(&name, offset).map_err(failed)?;
+        Ok(Reply::ok("text/plain", ""))
+    }
+
+    /// Lists who was ever here: a line each, with the first offset they have not read, how many
+    /// messages they have not read, and the name.
+    fn people(&self) -> Reply {
+        let line =
+            |place: &Place| format!("{} {} {}\n", place.next, place.unread, printable(&place.name));
+        match self.room.places() {
+            Ok(places) => Reply::ok("text/plain", &places.iter().map(line).collect::<String>()),
+            Err(error) => failed(error),
         }
     }
+}
+
+/// What to reply, or what to refuse with.
+type Answer = std::result::Result<Reply, Reply>;
+
+/// Takes a body apart: a name in the first line, and what belongs to it in the others. Plain text
+/// needs no parser here, and has none of its mistakes.
+fn named(request: &Request, input: impl BufRead) -> std::result::Result<(String, String), Reply> {
+    if !request.values("Content-Type").iter().any(|kind| kind.starts_with("text/plain")) {
+        return Err(Reply::text(
+            "415 Unsupported Media Type",
+            "it is text/plain: a name, a line end, and what is said",
+        ));
+    }
+    let body = request.body(input)?;
+    let (name, rest) = body.split_once('\n').unwrap_or((&body, ""));
+    match printable(name).trim() {
+        "" => Err(Reply::bad("who are you?")),
+        name if name.chars().count() > LONGEST_NAME_CHARS => Err(Reply::bad("what a long name")),
+        name => Ok((name.to_owned(), rest.to_owned())),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+fn failed(error: Box<dyn std::error::Error + Send + Sync>) -> Reply {
+    Reply::text("500 Internal Server Error", &error.to_string())
 }
 
 /// A number of places.

@@ -9,21 +9,25 @@ use std::time::Duration;
 
 use crate::room::{Message, Result, Room};
 use crate::serve::{Reach, Web};
+use crate::smoke_groups::{nothing_escapes_the_moderators, unread_is_counted};
 
 const NAMES: [&str; 5] = ["Brook", "Marina", "Delta", "Ford", "Wells"];
 const LINES: u64 = 2_000;
 const TOTAL: u64 = NAMES.len() as u64 * LINES;
 /// How long anything may take that ought to come at once.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was heard: who, and what.
 type Heard = Vec<(String, String)>;
 
 pub fn run() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let heard = everybody_hears_everything(dir.path())?;
-    replay_is_the_same(dir.path(), &heard)?;
-    let room = Room::open(dir.path())?;
+    unread_is_counted(&dir.path().join("unread"))?;
+    nothing_escapes_the_moderators(&dir.path().join("moderated"))?;
+    let dir = dir.path().join("talk");
+    let heard = everybody_hears_everything(&dir)?;
+    replay_is_the_same(&dir, &heard)?;
+    let room = Room::open(&dir)?;
     let web = Arc::new(Web::open(room.clone(), "127.0.0.1:0", Reach::Loopback)?);
     let address = web.address();
     // It serves until this program ends; closing the room ends the streams that are still open.
@@ -111,10 +115,26 @@ fn browsers_can_talk(address: SocketAddr) -> Result<()> {
         "a stream resumes right behind Last-Event-ID",
     )?;
 
+    let (who_was_here, read) =
+        (["GET", "/people", ""], ["POST", "/read", &format!("Ada\n{TOTAL}")]);
+    for ([method, path, body], expected) in [
+        (who_was_here, String::new()),
+        (read, String::new()),
+        (who_was_here, format!("{} 1 Ada\n", TOTAL + 1)),
+    ] {
+        let answer = ask(address, &host, method, path, body)?;
+        let answer = answer.split_once("\r\n\r\n").map(|(_head, body)| body);
+        check(
+            answer == Some(&expected),
+            &format!("{method} {path} is answered with {expected:?}"),
+        )?;
+    }
+
     let cases = [
         ("another page's Host is refused", "evil.example:80", "GET", "/", "", 403),
         ("an empty message is refused", &host, "POST", "/say", "Ada\n ", 400),
         ("a message of 5 KiB is refused", &host, "POST", "/say", &"x".repeat(5 << 10), 413),
+        ("what was not said cannot be read", &host, "POST", "/read", "Ada\n99999", 400),
         ("an unknown path is refused", &host, "GET", "/etc/passwd", "", 404),
         ("a wrong method is refused", &host, "DELETE", "/say", "", 405),
     ];
@@ -159,7 +179,7 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(socket)
 }
 
-fn check(holds: bool, what: &str) -> Result<()> {
+pub fn check(holds: bool, what: &str) -> Result<()> {
     if holds { passed(what) } else { Err(format!("this does not hold: {what}").into()) }
 }
 

@@ -1,21 +1,24 @@
 //! The room on a terminal: you type, the others answer.
 //!
-//! Everybody is a thread with a reader of their own. Yours prints; the main thread reads what you
-//! type.
+//! Everybody is a thread with a seat of their own. Yours prints; the main thread reads what you
+//! type. What was shown to you is committed, so the next time begins with what was not.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::history;
+use crate::moderators::{MODERATORS, flagged, moderate_aloud};
 use crate::people::{ATTENTION, REGULARS};
 use crate::room::{LONGEST_BYTES, Message, Result, Room, printable};
 
 /// How much of what was said before is shown at the start.
 const SHOWN: u64 = 20;
 const HELP: &str = "\
-   Say something. Brook and Marina are here too.
+   Say something. Brook and Marina are here too, and two moderators who dislike SHOUTING.
    /who      who is here, and how much each has said
+   /kick     send the moderator who reviews home; the other one takes over
    /history  all that was ever said
    /crash    end this program as a crash would; start it again and see what is left
    /quit     leave, as Ctrl-D does";
@@ -27,16 +30,21 @@ enum Exit {
 }
 
 pub fn run(room: &Room, you: &str) -> Result<()> {
-    let from = history::replay(room, SHOWN)?;
+    let from = history::replay(room, SHOWN, room.unread(you)?)?;
     writeln!(io::stdout(), "{HELP}")?;
     let leaving = AtomicBool::new(false);
+    let kicked = MODERATORS.map(|_| AtomicBool::new(false));
     let exit = thread::scope(|scope| {
         let mut people = vec![scope.spawn(|| watch(room, from, you, &leaving))];
         for regular in &REGULARS {
             let leaving = &leaving;
             people.push(scope.spawn(move || regular.stay(&room.clone(), from, you, leaving)));
         }
-        let exit = talk(room, you);
+        for (name, kicked) in MODERATORS.iter().zip(&kicked) {
+            let is_over = || leaving.load(Ordering::Relaxed) || kicked.load(Ordering::Relaxed);
+            people.push(scope.spawn(move || moderate_aloud(room, name, from, is_over)));
+        }
+        let exit = talk(room, you, &kicked);
         // Whatever happened, the others must hear of it, or the scope would wait for them for ever.
         leaving.store(true, Ordering::Relaxed);
         for person in people {
@@ -50,17 +58,24 @@ pub fn run(room: &Room, you: &str) -> Result<()> {
     }
 }
 
-/// Shows what the others say. What you say is on your screen already.
+/// Shows what the others say. What you say is on your screen already, and what lies before `from`
+/// was shown when you came.
 fn watch(room: &Room, from: u64, you: &str, leaving: &AtomicBool) -> Result<()> {
-    let mut listener = room.listen(from)?;
-    while !leaving.load(Ordering::Relaxed) {
-        for message in listener.hear(ATTENTION)?.iter().map(Message::from) {
-            if message.name != you {
+    let mut seat = room.visit(you)?;
+    loop {
+        // What was said until you left is shown.
+        let is_last = leaving.load(Ordering::Relaxed);
+        let batch = seat.hear(if is_last { Duration::ZERO } else { ATTENTION })?;
+        for message in batch.iter().map(Message::from) {
+            if from <= message.offset && message.name != you {
                 show(&message)?;
             }
         }
+        seat.done()?;
+        if is_last && batch.is_empty() {
+            return seat.leave();
+        }
     }
-    Ok(())
 }
 
 /// Writes a message over the prompt, and the prompt again below it.
@@ -76,7 +91,7 @@ fn show(message: &Message<'_>) -> Result<()> {
 }
 
 /// Says what you type, and obeys what begins with a slash.
-fn talk(room: &Room, you: &str) -> Result<Exit> {
+fn talk(room: &Room, you: &str, kicked: &[AtomicBool; 2]) -> Result<Exit> {
     let mut input = io::stdin().lock();
     let mut line = Vec::new();
     loop {
@@ -92,6 +107,7 @@ fn talk(room: &Room, you: &str) -> Result<Exit> {
             "" => {}
             "/help" => writeln!(io::stdout(), "{HELP}")?,
             "/who" => who(room, you)?,
+            "/kick" => kick(room, kicked)?,
             "/history" => history::show(room, room.start()?, room.end()?)?,
             "/crash" => return Ok(Exit::Crash),
             "/quit" => return Ok(Exit::Quit),
@@ -127,7 +143,34 @@ fn who(room: &Room, you: &str) -> Result<()> {
     for (name, said) in here.iter().zip(said) {
         writeln!(out, "   {} (messages so far: {said})", printable(name))?;
     }
+    drop(out);
+    moderators(room)
+}
+
+fn moderators(room: &Room) -> Result<()> {
+    let moderation = room.moderation()?;
+    let mut out = io::stdout().lock();
+    let name = moderation.reviewing.as_deref().unwrap_or("nobody");
+    let (reviewed, flagged) = (moderation.reviewed, flagged(&moderation));
+    writeln!(out, "   {name} reviews (messages so far: {reviewed}, flagged: {flagged})")?;
+    for name in &moderation.standing_by {
+        writeln!(out, "   {name} stands by")?;
+    }
     Ok(())
+}
+
+/// Sends the moderator who reviews home, waits a moment for the other one, and says who is left.
+fn kick(room: &Room, kicked: &[AtomicBool; 2]) -> Result<()> {
+    let name = room.moderation()?.reviewing;
+    if let Some(place) = MODERATORS.iter().position(|moderator| name.as_deref() == Some(moderator))
+    {
+        kicked[place].store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !room.moderation()?.is_taken_over(MODERATORS[place]) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    moderators(room)
 }
 
 fn quit(room: &Room) -> Result<()> {

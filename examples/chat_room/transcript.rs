@@ -17,13 +17,14 @@ const SHOWN: u64 = 3;
 const WAIT: Duration = Duration::from_millis(10);
 
 pub fn run(room: &Room, you: &str, input: impl BufRead) -> Result<()> {
-    let from = history::replay(room, SHOWN)?;
+    let from = history::replay(room, SHOWN, room.unread(you)?)?;
     let begin = Instant::now();
     // Where the transcript ends, once that is known.
     let end = AtomicU64::new(u64::MAX);
     let names = [you, REGULARS[0].name, REGULARS[1].name];
     let (lines, received) = thread::scope(|scope| -> Result<_> {
-        let listeners = names.map(|_| scope.spawn(|| listen(&room.clone(), from, &end)));
+        let end = &end;
+        let listeners = names.map(|name| scope.spawn(move || listen(room, name, from, end)));
         let lines = say_lines(room, you, input);
         // Set whatever happened, or the scope would wait for the listeners for ever.
         end.store(room.end().unwrap_or(0), Ordering::Release);
@@ -48,13 +49,21 @@ pub fn run(room: &Room, you: &str, input: impl BufRead) -> Result<()> {
     room.close()
 }
 
-/// Listens until the end is known and reached, and returns how many messages that were.
-fn listen(room: &Room, from: u64, end: &AtomicU64) -> Result<u64> {
-    let mut listener = room.listen(from)?;
+/// Listens until the end is known and reached, and returns how many messages that were. What was
+/// missed in earlier runs comes first, and does not count.
+fn listen(room: &Room, name: &str, from: u64, end: &AtomicU64) -> Result<u64> {
+    let mut seat = room.visit(name)?;
     let mut received = 0;
-    while listener.next() < end.load(Ordering::Acquire) {
-        received += listener.hear(WAIT)?.len() as u64;
+    while from + received < end.load(Ordering::Acquire) {
+        for record in seat.hear(WAIT)?.iter().filter(|record| from <= record.offset()) {
+            if record.offset() != from + received {
+                return Err(format!("{name} missed offset {}", from + received).into());
+            }
+            received += 1;
+        }
+        seat.done()?;
     }
+    seat.leave()?;
     Ok(received)
 }
 

@@ -90,8 +90,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Reads just these partitions; nobody shares anything out. Each has one reader in the group all
-    /// the same, and its commits are the group's.
+    /// Reads just these partitions, from [`open`](Self::open) on; nobody shares anything out. Each has
+    /// one reader in the group all the same, and its commits are the group's.
     ///
     /// ```
     /// # use forebay::{Broker, TopicConfig};
@@ -156,8 +156,9 @@ impl ConsumerBuilder {
     /// none.
     ///
     /// A consumer that takes a name which another has, has it out of the group: that one's polls and
-    /// commits are [`Error::Fenced`] from then on. A member that comes back under its name gets the
-    /// partitions it had before, as far as it gets any.
+    /// commits are [`Error::Fenced`] from then on. When a member leaves, its partitions go to the
+    /// others at once; when one comes back under its name, and is to have some, they are those it had
+    /// before.
     pub fn static_member(mut self, name: &str) -> Self {
         self.settings.instance = Some(name.into());
         self
@@ -223,8 +224,12 @@ impl ConsumerBuilder {
             Subscription::Pattern(_) => {}
             _ => return Err(Error::config("subscribe", "a consumer needs something to read")),
         }
+        let is_manual = matches!(settings.subscription, Subscription::Partitions(_));
         let mut consumer = Consumer::new(broker, settings, listener);
         consumer.join()?;
+        if is_manual {
+            consumer.take_at_once()?;
+        }
         Ok(consumer)
     }
 }

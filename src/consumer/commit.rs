@@ -16,6 +16,8 @@ use crate::topic_partition::TopicPartition;
 impl Consumer {
     /// Commits all records that were returned: the application says that it is done with them.
     ///
+    /// A text that was committed with an offset goes when another offset is committed.
+    ///
     /// A commit is durable as a record sent with [`Acks::Written`] is, or as
     /// [`commit_acks`](crate::ConsumerBuilder::commit_acks) says. It never moves the group back.
     ///
@@ -42,7 +44,8 @@ impl Consumer {
 
     /// Says that the application is done with a record, and with all before it in its partition; as
     /// sarama's `MarkOffset`. Nothing is committed until [`commit_marked`](Self::commit_marked), or
-    /// until [`auto_commit_marked`](crate::ConsumerBuilder::auto_commit_marked) does it.
+    /// until [`auto_commit_marked`](crate::ConsumerBuilder::auto_commit_marked) does it. A mark is not
+    /// taken back by a seek.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -92,7 +95,8 @@ impl Consumer {
     }
 
     /// Commits these offsets, all of them or none: for each partition that of the next record to
-    /// read, and a text to be kept with it if there is one.
+    /// read, and a text to be kept with it if there is one. They may lie anywhere up to the end of the
+    /// log, beyond what was returned too; the application knows what it is done with.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -34,9 +34,11 @@ use crate::topic_partition::TopicPartition;
 /// affect each other.
 ///
 /// A consumer is a member from [`open`](crate::ConsumerBuilder::open) until it is closed or dropped, by
-/// a panic too. When members come and go, partitions move: a consumer lets go of one when it polls,
-/// and only then does the next one take it, from what was committed. Partitions that stay where they
-/// are do not pause.
+/// a panic too. It has partitions from its first poll on. When members come and go, partitions move:
+/// a consumer lets go of one when it polls, and only then does the next one take it, from what was
+/// committed, when that one polls. So two members on one thread have to be polled in turn. Partitions
+/// that stay where they are do not pause. Members beyond the number of partitions have none and stand
+/// by: the first to be needed takes over.
 ///
 /// ```
 /// use std::time::Duration;
@@ -131,7 +133,9 @@ pub trait RebalanceListener: Send {
     }
 
     /// The consumer is about to let go of these partitions. Until this returns nobody else reads
-    /// them, and what is committed here is where the next one starts.
+    /// them, and what is committed here is where the next one starts: [`Consumer::commit`] takes all
+    /// that was returned for done, from within [`Consumer::close`] too. A commit that fails here
+    /// means that the next owner does it again.
     fn revoked(&mut self, consumer: &mut Consumer, partitions: &[TopicPartition]) {
         let _ = (consumer, partitions);
     }
@@ -184,7 +188,7 @@ impl Consumer {
     ///
     /// [`Error::Closed`] when the broker was closed. [`Error::Gap`] when records the group had not
     /// read were deleted: told once, reading goes on behind them. [`Error::NoCommittedOffset`] with
-    /// [`Start::Error`]. [`Error::Corrupt`] when what follows is damaged, [`Error::Io`]. What a
+    /// [`Start::Error`]. [`Error::Fenced`] when another took its static name. [`Error::Corrupt`] when what follows is damaged, [`Error::Io`]. What a
     /// commit on the way can meet. An error concerns one partition, and the next poll may be used
     /// to read the others.
     pub fn poll(&mut self, timeout: Duration) -> Result<Batch> {

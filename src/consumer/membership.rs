@@ -37,6 +37,16 @@ impl Consumer {
         Ok(())
     }
 
+    /// Takes its partitions without a poll. What is wrong with one of them the first poll says.
+    pub(super) fn take_at_once(&mut self) -> Result<()> {
+        let result = self.reconcile();
+        if self.unplaced.is_empty() {
+            return result;
+        }
+        self.complained = false;
+        Ok(())
+    }
+
     /// What it subscribes to, in names of topics that exist.
     fn wanted(&mut self) -> Wanted {
         match &self.settings.subscription {

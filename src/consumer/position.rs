@@ -10,7 +10,8 @@ use crate::topic_partition::TopicPartition;
 
 impl Consumer {
     /// Goes on at another place in a partition it reads. Nothing is committed by that; what was
-    /// returned and lies behind the place no longer counts as done.
+    /// returned and lies behind the place no longer counts as done, unless it was
+    /// [marked](Consumer::mark).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -112,7 +113,8 @@ impl Consumer {
         position.ok_or_else(|| not_assigned(topic, partition))
     }
 
-    /// How many records lie between its position and the end of each partition it reads.
+    /// How many records lie between its position and the end of each partition it reads. How many
+    /// the group has not committed is told by [`describe_group`](crate::Broker::describe_group).
     ///
     /// ```
     /// # use forebay::{Broker, Record, TopicConfig};

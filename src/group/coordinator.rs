@@ -215,9 +215,8 @@ impl Group {
     pub(crate) fn want(&self, link: &MemberLink, names: Vec<Arc<str>>) -> Result<()> {
         let mut state = self.state.lock();
         state.version += 1;
-        let generation = state.generation;
         let member = state.members.get_mut(link.id());
-        let member = member.ok_or_else(|| self.fenced(link, generation))?;
+        let member = member.ok_or_else(|| self.fenced(link))?;
         member.wanted = Wanted::Topics { names, is_pattern: true };
         Ok(())
     }
@@ -227,7 +226,7 @@ impl Group {
         let state = self.state.lock();
         link.clear_changed();
         let member = state.members.get(link.id());
-        let member = member.ok_or_else(|| self.fenced(link, state.generation))?;
+        let member = member.ok_or_else(|| self.fenced(link))?;
         Ok(member.held.keys().filter(|held| !state.may_keep(member, held)).cloned().collect())
     }
 
@@ -241,10 +240,11 @@ impl Group {
         let mut calls = Calls::default();
         let taken = {
             let mut state = self.state.lock();
-            let generation = state.generation;
             if !state.members.contains_key(link.id()) {
-                return Err(self.fenced(link, generation));
+                return Err(self.fenced(link));
             }
+            let generation = state.generation;
+            link.set_generation(generation);
             for partition in released {
                 state.release(link.id(), partition, &mut calls);
             }
@@ -269,7 +269,7 @@ impl Group {
             return self.store.commit(&self.name, commits, backwards, at);
         }
         let member = state.members.get(link.id());
-        let member = member.ok_or_else(|| self.fenced(link, state.generation))?;
+        let member = member.ok_or_else(|| self.fenced(link))?;
         for commit in commits {
             for (partition, _) in &commit.offsets {
                 let held = TopicPartition::new(Arc::clone(&commit.topic), *partition);
@@ -311,9 +311,9 @@ impl Group {
         (!overdue.is_empty(), next)
     }
 
-    fn fenced(&self, link: &MemberLink, generation: u64) -> Error {
+    fn fenced(&self, link: &MemberLink) -> Error {
         let (group, member) = (self.name.to_string(), link.id().to_string());
-        Error::Fenced { group, member, generation }
+        Error::Fenced { group, member, generation: link.generation() }
     }
 }
 

@@ -19,8 +19,8 @@ pub struct GroupDescription {
     pub assignor: Option<String>,
     /// Its members, by id.
     pub members: Vec<MemberDescription>,
-    /// Where it has come to in each partition, by topic and number: those in which it has committed
-    /// something, and those its members read.
+    /// Where it has come to in each partition, by topic and number: in all partitions of the topics
+    /// it has committed something in or its members subscribe to, and in those its members read.
     pub offsets: Vec<GroupOffset>,
 }
 

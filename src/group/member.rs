@@ -28,6 +28,9 @@ pub(crate) struct MemberLink {
     idle_since: AtomicU64,
     /// Whether another has taken the member's name. Stored and loaded as `changed` is.
     superseded: AtomicBool,
+    /// The generation in which the member last looked at what it has. Relaxed: only its value
+    /// matters.
+    generation: AtomicU64,
 }
 
 impl MemberLink {
@@ -39,6 +42,7 @@ impl MemberLink {
             changed: AtomicBool::new(true),
             idle_since: AtomicU64::new(POLLING),
             superseded: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -64,6 +68,15 @@ impl MemberLink {
     /// Says that the member is about to look; what comes later it will be told again.
     pub(super) fn clear_changed(&self) {
         self.changed.store(false, Ordering::Release);
+    }
+
+    /// The generation in which the member last looked at what it has.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
     }
 
     /// Says that another has taken the member's name.

@@ -136,7 +136,7 @@ impl OffsetStore {
                 topics.push(TopicEntry { topic: &commit.topic, id: commit.id, offsets });
             }
         }
-        if topics.is_empty() && state.known.contains(group) {
+        if topics.is_empty() {
             return Ok(state.written);
         }
         self.write(state, &Entry::Commit { group, topics }, at)
