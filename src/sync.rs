@@ -1,7 +1,7 @@
 //! The locks and atomics of the group coordinator: those of every day, or those of a model checker.
 //!
 //! Built with `--cfg loom`, the same code runs under loom, which tries every order in which
-//! threads can pass these points (`tests/README.md` says how to run it).
+//! threads can pass these points: `group/tests/hand_over.rs`.
 
 #[cfg(not(loom))]
 mod real {

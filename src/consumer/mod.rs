@@ -13,7 +13,7 @@ mod position;
 mod progress;
 mod records;
 mod subscription;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 mod wakeup;
 
