@@ -16,13 +16,12 @@ use parking_lot::{Mutex, RwLock};
 use crate::clock::Clock;
 use crate::config::{TopicConfig, check_topic_name};
 use crate::description::{
-    CommitRecovery, PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
+    PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
 };
 use crate::error::{Error, Result};
-use crate::group::{Backwards, Groups, OffsetStore};
+use crate::group::{Groups, OffsetStore, clamp_commits};
 use crate::partition::Partition;
 use crate::storage::{LockGuard, remove_tree};
-use crate::timestamp::Timestamp;
 use crate::topic::{Surroundings, TopicShape, TopicState, is_unfinished};
 
 const LOCK_FILE: &str = "LOCK";
@@ -293,7 +292,13 @@ impl BrokerInner {
         let open = || {
             let (topics, mut recovery) = open_topics(&around, &topics_dir)?;
             let store = open_offsets(&around, dir.join(OFFSETS_DIR), &topics)?;
-            recovery.commits = clamp_commits(&store, &topics, now)?;
+            recovery.commits = clamp_commits(
+                &store,
+                &|topic, number| {
+                    Some(topics.get(topic)?.partition(number).ok()?.log().end_offset())
+                },
+                now,
+            )?;
             let groups = Groups::new(store, offsets_retention);
             groups.expire(now)?;
             Ok((topics, recovery, groups))
@@ -469,46 +474,6 @@ fn open_offsets(around: &Surroundings, dir: PathBuf, topics: &Topics) -> Result<
         |name: &str, id: u64| topics.get(name).is_some_and(|topic| topic.shape().id == id);
     let store = OffsetStore::open(&around.storage, &around.background, dir, is_topic)?;
     Ok(Arc::new(store))
-}
-
-/// Moves groups back that have committed more than there is since a power cut took records away,
-/// durably, before anything is appended in their place: who reads on would not see it.
-fn clamp_commits(
-    store: &Arc<OffsetStore>,
-    topics: &Topics,
-    now: Timestamp,
-) -> Result<Vec<CommitRecovery>> {
-    let (mut clamped, mut written) = (Vec::new(), None);
-    for group in store.names() {
-        let mut commits = store.group(&group).unwrap_or_default();
-        for commit in &mut commits {
-            let Some(topic) = topics.get(&commit.topic) else { continue };
-            commit.offsets.retain_mut(|(number, committed)| {
-                let Ok(partition) = topic.partition(*number) else { return false };
-                let end_offset = partition.log().end_offset();
-                if committed.offset <= end_offset {
-                    return false;
-                }
-                clamped.push(CommitRecovery {
-                    group: group.to_string(),
-                    topic: commit.topic.to_string(),
-                    partition: *number,
-                    committed: committed.offset,
-                    end_offset,
-                });
-                committed.offset = end_offset;
-                true
-            });
-        }
-        commits.retain(|commit| !commit.offsets.is_empty());
-        if !commits.is_empty() {
-            written = Some(store.commit(&group, &commits, Backwards::Allow, now.as_millis())?);
-        }
-    }
-    if let Some(written) = written {
-        store.sync_to(written)?;
-    }
-    Ok(clamped)
 }
 
 type Topics = BTreeMap<Arc<str>, Arc<TopicState>>;

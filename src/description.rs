@@ -2,6 +2,7 @@
 
 use crate::config::TopicConfig;
 use crate::error::Result;
+use crate::group::CommitRecovery;
 use crate::log::{Log, Recovery};
 
 /// What was found when a broker was opened whose directory had not been closed cleanly.
@@ -25,22 +26,6 @@ pub struct RecoveryReport {
     /// What groups had committed beyond the end of a partition, because a power cut took records away
     /// that they had read. Each was moved back to that end: the group reads what is sent from now on.
     pub commits: Vec<CommitRecovery>,
-}
-
-/// A committed offset that was moved back to the end of its partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CommitRecovery {
-    /// The group.
-    pub group: String,
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: u32,
-    /// What the group had committed.
-    pub committed: u64,
-    /// The offset behind the last record that is there, which is what it has committed from now on.
-    pub end_offset: u64,
 }
 
 /// What recovery came to in one partition.

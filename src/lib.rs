@@ -122,13 +122,11 @@ pub use consumer::{
 };
 /// The channels that [`Consumer::events`] and [`Consumer::into_channel`] return.
 pub use crossbeam_channel;
-pub use description::{
-    CommitRecovery, PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
-};
+pub use description::{PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription};
 pub use error::{Error, Result};
 pub use group::{
-    Assignor, CustomAssignor, GroupDescription, GroupOffset, GroupState, MemberDescription,
-    MemberSubscription,
+    Assignor, CommitRecovery, CustomAssignor, GroupDescription, GroupOffset, GroupState,
+    MemberDescription, MemberSubscription,
 };
 pub use offset_and_metadata::{MAX_COMMIT_METADATA_BYTES, OffsetAndMetadata};
 pub use offset_reset::{OffsetReset, ResetOffset, ResetTo};

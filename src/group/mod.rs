@@ -7,6 +7,7 @@
 mod assignor;
 mod chains;
 mod claims;
+mod clamp;
 mod coordinator;
 mod description;
 mod entry;
@@ -15,9 +16,11 @@ mod numbers;
 mod offset_file;
 mod offset_files;
 mod offset_store;
+mod plan;
 #[cfg(test)]
 mod planted;
 mod registry;
+mod state;
 mod sticky;
 mod stored_offsets;
 mod subscription;
@@ -25,11 +28,14 @@ mod subscription;
 mod tests;
 
 pub use assignor::{Assignor, CustomAssignor};
-pub(crate) use coordinator::{Group, Joining, Taken};
+pub use clamp::CommitRecovery;
+pub(crate) use clamp::clamp_commits;
+pub(crate) use coordinator::Group;
 pub use description::{GroupDescription, GroupOffset, GroupState, MemberDescription};
 pub(crate) use member::{GROUP_TOKEN, MemberLink, Wanted};
 pub(crate) use offset_store::{Backwards, OffsetStore, TopicOffsets};
 #[cfg(test)]
 pub(crate) use planted::Planted;
 pub(crate) use registry::{Groups, check_group_name};
+pub(crate) use state::{Joining, Taken};
 pub use subscription::MemberSubscription;

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::coordinator::{Group, Joining, Shapes};
+use super::coordinator::Group;
 use super::member::MemberLink;
 use super::offset_store::{Backwards, OffsetStore, TopicOffsets};
 #[cfg(test)]
 use super::planted::Planted;
+use super::state::{Joining, Shapes};
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 use crate::timestamp::Timestamp;

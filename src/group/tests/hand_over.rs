@@ -10,10 +10,11 @@ use loom::thread;
 
 use crate::background::{Background, Inline};
 use crate::group::assignor::Assignor;
-use crate::group::coordinator::{Group, Joining, Taken};
+use crate::group::coordinator::Group;
 use crate::group::member::{MemberLink, Wanted};
 use crate::group::offset_store::{Backwards, OffsetStore, TopicOffsets};
 use crate::group::planted::Planted;
+use crate::group::state::{Joining, Taken};
 use crate::storage::Storage;
 use crate::storage::memory::MemoryStorage;
 use crate::topic::TopicShape;
