@@ -51,6 +51,66 @@ fn write(dir: &Path) {
     fs::remove_file(dir.join("LOCK")).expect("remove");
 }
 
+/// What groups can have committed in version 1 of the offset store.
+fn write_groups(dir: &Path) {
+    let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
+    let broker = Broker::builder(dir).manual_clock(&clock).open().expect("open");
+    let topic = broker.create_topic("orders", TopicConfig::new().partitions(300)).expect("create");
+    for partition in [0, 299] {
+        for _ in 0..300 {
+            topic.send(Record::new("x").partition(partition)).expect("send");
+        }
+    }
+    for group in ["billing", "späße", "gone"] {
+        let mut consumer =
+            broker.consumer(group).assign([("orders", 0), ("orders", 299)]).open().expect("open");
+        let offsets = [(("orders", 0), (200, "a note")), (("orders", 299), (300, ""))];
+        consumer.commit_offsets(offsets).expect("commit");
+    }
+    broker.delete_group("gone").expect("delete");
+    broker.close().expect("close");
+    fs::remove_file(dir.join("LOCK")).expect("remove");
+    fs::remove_file(dir.join("offsets/spare")).expect("remove");
+    for partition in 1..299 {
+        // A directory that is empty is not kept by version control; it is made again below.
+        fs::remove_dir(dir.join(format!("topics/orders/{partition}"))).expect("remove");
+    }
+    let file = dir.join("offsets/00000000000000000001.offsets");
+    let bytes = fs::read(&file).expect("read");
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    fs::write(&file, &bytes[..end.next_multiple_of(64)]).expect("write");
+}
+
+fn check_groups(dir: &Path) {
+    for partition in 1..299 {
+        fs::create_dir(dir.join(format!("topics/orders/{partition}"))).expect("create");
+    }
+    let broker = Broker::open(dir).expect("open");
+    assert_eq!(broker.groups().expect("groups"), ["billing", "späße"]);
+    for group in ["billing", "späße"] {
+        let committed =
+            |partition| broker.committed(group, "orders", partition).expect("committed");
+        assert_eq!(committed(0), Some((200, "a note").into()));
+        assert_eq!(committed(299), Some(300.into()));
+        assert_eq!(committed(1), None);
+    }
+    // And it is gone on with.
+    let mut consumer = broker.consumer("billing").subscribe(["orders"]).open().expect("open");
+    assert_eq!(consumer.try_poll().expect("poll").len(), 100);
+    consumer.commit().expect("commit");
+    assert_eq!(broker.committed("billing", "orders", 0).expect("committed"), Some(300.into()));
+}
+
+#[test]
+fn groups_of_version_1_are_opened_and_gone_on_with() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    copy(&fixtures().join("groups-version-1"), dir.path());
+    check_groups(dir.path());
+    let dir = tempfile::tempdir().expect("temporary directory");
+    write_groups(dir.path());
+    check_groups(dir.path());
+}
+
 fn value(number: u64) -> String {
     format!("order {number} {}", "z".repeat((number * 13 % 200) as usize))
 }
@@ -170,7 +230,13 @@ fn without_chance(mut bytes: Vec<u8>) -> Vec<u8> {
 #[test]
 #[ignore = "writes into the source tree, for a new version of the format"]
 fn write_the_fixture_of_this_version() {
-    let dir = fixtures().join("version-1");
-    assert!(!dir.exists(), "a fixture is written once and kept for ever");
-    write(&dir);
+    // A fixture is written once and kept for ever.
+    for (name, write) in
+        [("version-1", write as fn(&Path)), ("groups-version-1", write_groups as fn(&Path))]
+    {
+        let dir = fixtures().join(name);
+        if !dir.exists() {
+            write(&dir);
+        }
+    }
 }

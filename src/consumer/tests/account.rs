@@ -63,16 +63,15 @@ impl Account {
 
     /// Looks at whether more is committed than was done.
     pub(super) fn check_commits(&self, broker: &Broker) {
-        let Ok(group) = broker.describe_group(GROUP) else { return };
-        for offset in group.offsets {
-            let committed = offset.committed.unwrap_or(0);
+        let partitions: Vec<u32> = self.with(|inner| inner.partitions.keys().copied().collect());
+        for partition in partitions {
+            let committed = broker.committed(GROUP, TOPIC, partition).ok().flatten();
+            let committed = committed.map_or(0, |committed| committed.offset);
             let finished =
-                self.with(|inner| inner.partitions.entry(offset.partition).or_default().finished);
+                self.with(|inner| inner.partitions.entry(partition).or_default().finished);
             if committed > finished {
-                self.complain(format!(
-                    "partition {}: {committed} is committed, {finished} are done",
-                    offset.partition
-                ));
+                let trouble = format!("{committed} is committed, {finished} are done");
+                self.complain(format!("partition {partition}: {trouble}"));
             }
         }
     }

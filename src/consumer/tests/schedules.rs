@@ -166,7 +166,7 @@ impl Schedule {
 }
 
 fn seeds() -> u64 {
-    std::env::var("FOREBAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(3_000)
+    std::env::var("FOREBAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(2_000)
 }
 
 #[test]

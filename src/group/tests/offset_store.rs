@@ -90,7 +90,7 @@ impl Life {
 #[test]
 fn a_power_cut_at_any_operation_leaves_a_prefix_with_all_that_was_synced() {
     let seeds =
-        std::env::var("FOREBAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+        std::env::var("FOREBAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(20);
     let (mut cuts, mut lost) = (0, 0);
     for seed in 0..seeds {
         let mut random = seed;
