@@ -1,14 +1,14 @@
 //! An embeddable, in-process message queue: Kafka's model inside your program.
 //!
-//! Topics, partitions, offsets and segments, kept in memory-mapped append-only files, used through
-//! a synchronous API. No server, no network, no async runtime.
+//! Topics, partitions, offsets and consumer groups, kept in memory-mapped append-only files, used
+//! through a synchronous API. No server, no network, no async runtime.
 //!
 //! **It is** a library: one process owns a directory and its threads send and read. **It is not**
 //! a server, a cluster, or a way for processes to talk to each other.
 //!
 //! ```
 //! use std::time::Duration;
-//! use forebay::{Broker, Record, Start, TopicConfig};
+//! use forebay::{Broker, Record, TopicConfig};
 //!
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let path = dir.path().join("data");
@@ -18,10 +18,11 @@
 //! let sent = orders.send(Record::new("paid").key("user-7").header("trace", "ab12"))?;
 //! println!("partition {} offset {}", sent.partition, sent.offset);
 //!
-//! let mut reader = broker.reader().topic("orders", Start::Earliest).open()?;
-//! for record in &reader.poll(Duration::from_secs(1))? {
+//! let mut consumer = broker.consumer("billing").subscribe(["orders"]).open()?;
+//! for record in &consumer.poll(Duration::from_secs(1))? {
 //!     println!("{:?} {:?}", record.key(), record.value());
 //! }
+//! consumer.commit()?;
 //! broker.close()?;
 //! # Ok::<(), forebay::Error>(())
 //! ```
@@ -36,11 +37,18 @@
 //! A record is read back byte for byte or not at all: every frame carries a checksum that also
 //! ties it to its file and place. Order within a partition is the order of the sends.
 //!
+//! A group goes on at its last commit, after a crash too: nothing is skipped, and what may come
+//! twice is only what lies above it. A commit survives what a record sent with the same [`Acks`]
+//! survives.
+//!
 //! # Where to look
 //!
 //! - [`Broker`]: open, create, describe and delete topics, close. [`BrokerBuilder`] for options.
 //! - [`Topic`], [`Producer`], [`Record`], [`Partitioner`]: send.
-//! - [`Reader`], [`Batch`], [`ConsumerRecord`]: read any partitions from any place.
+//! - [`Consumer`], made by [`Broker::consumer`]: read as a member of a group, and commit.
+//!   [`RebalanceListener`], [`Assignor`], [`ConsumerChannel`].
+//! - [`Reader`], [`Batch`], [`ConsumerRecord`]: read any partitions from any place, without a group.
+//! - [`Broker::describe_group`], [`Broker::reset_offsets`]: operate groups.
 //! - [`testing`]: a disk whose power can be cut, for your own tests.
 //! - [`Error`]: what can go wrong, and what each error names.
 //!
