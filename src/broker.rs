@@ -31,7 +31,7 @@ const OFFSETS_DIR: &str = "offsets";
 /// An open message queue: the owner of a directory and of the topics in it.
 ///
 /// Clones share it, and any thread may use it. It stays open until [`close`](Broker::close) is
-/// called or the last clone, and the last producer, topic handle and reader made from it, is
+/// called or the last clone, and the last producer, topic handle, reader and consumer made from it, is
 /// dropped.
 ///
 /// ```

@@ -67,6 +67,7 @@ pub(crate) struct Fetcher {
     untold: VecDeque<Error>,
 }
 
+/// A partition that is read.
 #[derive(Debug)]
 struct Slot {
     name: TopicPartition,

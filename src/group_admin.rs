@@ -63,6 +63,10 @@ impl Broker {
             described.unwrap_or((0, None, Vec::new(), GroupState::Empty));
         let mut places: BTreeMap<(Arc<str>, u32), Place> = BTreeMap::new();
         for topic in committed.unwrap_or_default() {
+            // What was committed in another topic of that name does not count.
+            if self.inner.shape(&topic.topic).is_none_or(|shape| shape.id != topic.id) {
+                continue;
+            }
             for (number, committed) in topic.offsets {
                 let place = (Arc::clone(&topic.topic), number);
                 places.entry(place).or_default().committed = Some(committed);

@@ -159,7 +159,10 @@ impl OffsetReset {
         if self.wanted.is_empty() {
             let unknown = || Error::UnknownGroup { group: self.group.clone() };
             let known = self.broker.groups().store().group(&self.group).ok_or_else(unknown)?;
-            for topic in known {
+            let is_there = |topic: &TopicOffsets| {
+                self.broker.shape(&topic.topic).is_some_and(|shape| shape.id == topic.id)
+            };
+            for topic in known.into_iter().filter(is_there) {
                 let name =
                     |(number, _): &(u32, _)| TopicPartition::new(Arc::clone(&topic.topic), *number);
                 partitions.extend(topic.offsets.iter().map(name));

@@ -397,6 +397,54 @@ fn where_a_group_begins_is_decided_once() {
 }
 
 #[test]
+fn who_joins_later_does_not_decide_where_others_began() {
+    let (broker, _topic) = broker(1);
+    let latest =
+        || broker.consumer("g").subscribe_pattern("u*").start(Start::Latest).open().expect("open");
+    let mut first = latest();
+    assert!(poll(&mut first).is_empty());
+    let topic = broker.create_topic("u", TopicConfig::new()).expect("create");
+    send(&topic, 0, 5);
+    // Neither one that comes before the first has seen the topic, nor one that comes after.
+    drop(latest());
+    assert_eq!(poll(&mut first).len(), 5);
+    drop(latest());
+    drop(first);
+    assert_eq!(poll(&mut latest()).len(), 5, "the topic came after the group did");
+    // Nor does one that names its partitions, or one that is refused.
+    let other = broker.create_topic("v", TopicConfig::new()).expect("create");
+    send(&other, 0, 5);
+    let named = |start| broker.consumer("h").assign([("v", 0)]).start(start).open();
+    let mut first = named(Start::Earliest).expect("open");
+    assert_eq!(poll(&mut first).len(), 5);
+    assert!(matches!(named(Start::Latest), Err(Error::InconsistentGroup { .. })));
+    drop(first);
+    assert_eq!(poll(&mut named(Start::Earliest).expect("open")).len(), 5);
+}
+
+#[test]
+fn who_still_has_a_deleted_topic_commits_nothing_in_the_next_one() {
+    let (broker, topic) = broker(1);
+    send(&topic, 0, 9);
+    let mut old = member(&broker).open().expect("open");
+    assert_eq!(poll(&mut old).len(), 9);
+    broker.delete_topic("t").expect("delete");
+    old.commit().expect("there is nothing to commit any more");
+    let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+    send(&topic, 0, 3);
+    assert_eq!(committed(&broker, 0), None);
+    assert!(broker.reset_offsets("g", ResetTo::Earliest).topic("t").dry_run().is_err());
+    let explicit = old.commit_offsets([(("t", 0), 7)]);
+    assert!(
+        matches!(explicit, Err(Error::NotAssigned { .. } | Error::UnknownTopic { .. })),
+        "{explicit:?}"
+    );
+    assert_eq!(poll(&mut old), [0, 1, 2]);
+    old.commit().expect("commit");
+    assert_eq!(committed(&broker, 0), Some(3));
+}
+
+#[test]
 fn start_error_asks_for_a_place_and_lets_the_rest_be_read() {
     let (broker, topic) = broker(2);
     (0..2).for_each(|partition| send(&topic, partition, 1));

@@ -1,5 +1,6 @@
 //! How partitions come to a consumer and go from it.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use super::core::{Consumer, RebalanceListener};
 use super::event::{ConsumerEvent, Rebalance};
 use super::subscription::Subscription;
 use crate::error::{Error, Result};
-use crate::group::{Joining, MemberLink, Taken, TopicOffsets, Wanted};
+use crate::group::{Joining, MemberLink, PinScope, Taken, TopicOffsets, Wanted};
 use crate::offset_and_metadata::OffsetAndMetadata;
 use crate::start::Start;
 use crate::topic::TopicState;
@@ -71,34 +72,44 @@ impl Consumer {
         if !matches!(self.settings.start, Start::Latest | Start::Timestamp(_)) {
             return Ok(());
         }
-        let groups = self.broker.groups();
-        let pin = |topic: &TopicState, numbers: &mut dyn Iterator<Item = u32>, whole: bool| {
-            let start = |number: u32| {
-                let offset = self.settings.start.resolve(topic.partition(number)?)?;
-                Ok((number, OffsetAndMetadata::from(offset)))
-            };
-            let offsets = numbers.map(start).collect::<Result<Vec<_>>>()?;
-            let (name, id) = (Arc::clone(topic.name()), topic.shape().id);
-            let at = self.broker.clock().now().as_millis();
-            groups.pin(&self.settings.group, TopicOffsets { topic: name, id, offsets }, whole, at)
-        };
         match wanted {
             Wanted::Topics { names, .. } => {
                 for name in names {
                     let Ok(topic) = self.broker.topic(name) else { continue };
-                    if !groups.store().has_topic(&self.settings.group, name, topic.shape().id) {
-                        pin(&topic, &mut (0..topic.partition_count()), true)?;
+                    let store = self.broker.groups().store();
+                    if !store.has_topic(&self.settings.group, name, topic.shape().id) {
+                        let numbers = 0..topic.partition_count();
+                        self.pin(&topic, numbers, self.settings.start, PinScope::Topic)?;
                     }
                 }
             }
             Wanted::Partitions(partitions) => {
                 for one in partitions {
                     let Ok(topic) = self.broker.topic(&one.topic) else { continue };
-                    pin(&topic, &mut std::iter::once(one.partition), false)?;
+                    let numbers = one.partition..one.partition + 1;
+                    self.pin(&topic, numbers, self.settings.start, PinScope::Partitions)?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn pin(
+        &self,
+        topic: &TopicState,
+        numbers: Range<u32>,
+        start: Start,
+        scope: PinScope,
+    ) -> Result<()> {
+        let place = |number: u32| {
+            let offset = start.resolve(topic.partition(number)?)?;
+            Ok((number, OffsetAndMetadata::from(offset)))
+        };
+        let offsets = numbers.map(place).collect::<Result<Vec<_>>>()?;
+        let (name, id) = (Arc::clone(topic.name()), topic.shape().id);
+        let at = self.broker.clock().now().as_millis();
+        let start = TopicOffsets { topic: name, id, offsets };
+        self.broker.groups().pin(&self.settings.group, start, scope, at)
     }
 
     /// Lets go of what is no longer its own, and takes what is.
@@ -252,9 +263,14 @@ impl Consumer {
                 return Err(Error::NoCommittedOffset { group, topic, partition });
             }
             (None, Start::Offset(offset)) => self.fetcher.add(name.clone(), partition, offset)?,
-            // Where the group knows the topic and not this partition, or the topic has come to
-            // match, all of it is news; any other beginning was decided when the group began.
-            (None, _) => {
+            (None, start) => {
+                // Where the group knows the topic and not this partition, or the topic has come to
+                // match, all of it is news; any other beginning was decided when the group began.
+                // That it is known now has to be written down, too.
+                if matches!(start, Start::Latest | Start::Timestamp(_)) {
+                    let numbers = name.partition..name.partition + 1;
+                    self.pin(&topic, numbers, Start::Earliest, PinScope::Held)?;
+                }
                 let start = partition.log().start_offset();
                 self.fetcher.add_resumed(name.clone(), partition, start)?
             }

@@ -13,6 +13,7 @@
 //! makes a target from what it sees, and it counts unless something else has changed since, in which
 //! case whoever changed that makes the next one. Wakers are rung after the lock was given back.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,7 @@ use super::assignor::Assignor;
 use super::description::{GroupState, MemberDescription};
 use super::member::{Member, MemberLink, Wanted};
 use super::offset_store::{Backwards, OffsetStore, TopicOffsets};
+use super::pin::{PinScope, pin};
 #[cfg(test)]
 use super::planted::Planted;
 use super::state::{Calls, Joining, Shapes, State, Taken};
@@ -204,7 +206,19 @@ impl Group {
         }
         let member = state.members.get(link.id());
         let member = member.ok_or_else(|| self.fenced(link))?;
-        for commit in commits {
+        // Who has not polled since a topic was deleted has nothing left to commit in it.
+        let is_there = |commit: &TopicOffsets| state.is_there(&commit.topic, commit.id);
+        let commits = match commits.iter().find(|commit| !is_there(commit)) {
+            None => Cow::Borrowed(commits),
+            Some(_) if backwards == Backwards::Keep => {
+                commits.iter().filter(|commit| is_there(commit)).cloned().collect()
+            }
+            Some(TopicOffsets { topic, offsets, .. }) => {
+                let partition = offsets.first().map_or(0, |(partition, _)| *partition);
+                return Err(Error::NotAssigned { topic: topic.to_string(), partition });
+            }
+        };
+        for commit in commits.iter() {
             for (partition, _) in &commit.offsets {
                 let held = TopicPartition::new(Arc::clone(&commit.topic), *partition);
                 if member.held.get(&held) != Some(&commit.id) {
@@ -213,10 +227,25 @@ impl Group {
                 }
             }
         }
-        let written = self.store.commit(&self.name, commits, backwards, at);
+        let written = self.store.commit(&self.name, &commits, backwards, at);
         drop(state);
         self.store.follow_up();
         written
+    }
+
+    /// Commits where the group is to begin, as far as that has not been decided.
+    pub(super) fn pin(&self, mut start: TopicOffsets, scope: PinScope, at: i64) -> Result<()> {
+        let state = self.state.lock();
+        if scope == PinScope::Topic && state.has_begun(&start.topic, start.id) {
+            return Ok(());
+        }
+        if scope == PinScope::Partitions {
+            let topic = Arc::clone(&start.topic);
+            start.offsets.retain(|(number, _)| {
+                !state.is_owned(&TopicPartition::new(Arc::clone(&topic), *number))
+            });
+        }
+        pin(&self.store, &self.name, start, scope, at)
     }
 
     /// Whether some member is to be taken out when it does not poll.

@@ -89,6 +89,10 @@ impl OffsetStore {
 
     /// Makes the files, so that what is committed later finds its blocks.
     pub(crate) fn prepare(&self) -> Result<()> {
+        if self.state.lock().files.is_some() {
+            // Who is to read only may do so, whatever became of commits.
+            return Ok(());
+        }
         let mut state = self.ready()?;
         if state.files.is_none() {
             state.files = Some(Files::create(&*self.storage, &self.dir)?);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::coordinator::Group;
 use super::member::MemberLink;
 use super::offset_store::{Backwards, OffsetStore, TopicOffsets};
+use super::pin::{PinScope, pin};
 #[cfg(test)]
 use super::planted::Planted;
 use super::state::{Joining, Shapes};
@@ -159,28 +160,22 @@ impl Groups {
         names
     }
 
-    /// Commits where a group is to begin in a topic, where it has committed nothing: in all of the
-    /// topic, or in each partition by itself. What others have committed meanwhile stays.
+    /// Commits where a group is to begin in a topic, as far as that has not been decided. What others
+    /// have committed, or are reading, stays as it is.
     pub(crate) fn pin(
         &self,
-        group: &str,
-        mut start: TopicOffsets,
-        whole_topic: bool,
+        name: &str,
+        start: TopicOffsets,
+        scope: PinScope,
         at: i64,
     ) -> Result<()> {
         {
             // Two that begin at the same time must not move each other's beginning.
-            let _groups = self.active.lock();
-            let committed = self.store.committed(group, &start.topic, start.id);
-            if whole_topic && !committed.is_empty() {
-                return Ok(());
+            let active = self.active.lock();
+            match active.get(name) {
+                Some(group) => group.pin(start, scope, at)?,
+                None => pin(&self.store, name, start, scope, at)?,
             }
-            let is_open = |number: u32| committed.iter().all(|(present, _)| *present != number);
-            start.offsets.retain(|(number, _)| is_open(*number));
-            if start.offsets.is_empty() {
-                return Ok(());
-            }
-            self.store.commit(group, &[start], Backwards::Keep, at)?;
         }
         self.store.follow_up();
         Ok(())

@@ -194,6 +194,25 @@ impl State {
         taken
     }
 
+    /// Whether this topic, and no other of its name, is there.
+    pub(super) fn is_there(&self, topic: &str, id: u64) -> bool {
+        self.shapes.get(topic).is_some_and(|shape| shape.id == id)
+    }
+
+    /// Whether the group reads a topic, or has a member who will when it looks.
+    pub(super) fn has_begun(&self, topic: &str, id: u64) -> bool {
+        self.is_there(topic, id)
+            || self
+                .members
+                .values()
+                .any(|member| matches!(member.wanted, Wanted::Topics { is_pattern: true, .. }))
+    }
+
+    /// Whether a partition is somebody's.
+    pub(super) fn is_owned(&self, partition: &TopicPartition) -> bool {
+        self.owners.contains_key(partition) || self.holders.contains_key(partition)
+    }
+
     /// Whether a member may go on with a partition it holds: it is still its own, and the topic is
     /// the one it was.
     pub(super) fn may_keep(&self, member: &Member, held: &TopicPartition) -> bool {
