@@ -30,6 +30,9 @@ pub(crate) struct OffsetStore {
     dir: PathBuf,
     /// A leaf lock but for storage; never held during a sync.
     state: Mutex<State>,
+    /// Held while files get other names or are removed, and while the store is closed. Comes before
+    /// `state`.
+    moving: Mutex<()>,
     /// Counts entries: those below its mark are on stable storage.
     durability: Durability,
 }
@@ -83,6 +86,7 @@ impl OffsetStore {
             background: Arc::clone(background),
             dir,
             state: Mutex::new(State { known, files, ..State::default() }),
+            moving: Mutex::new(()),
             durability: Durability::new(0),
         })
     }
@@ -263,10 +267,11 @@ impl OffsetStore {
                 drop(state);
                 let synced = self.settle(written);
                 state = self.state.lock();
-                if let Err(error) = synced {
-                    break Err(error);
+                match synced {
+                    Ok(()) if state.is_closed => break Err(Error::Closed),
+                    Ok(()) => continue,
+                    Err(error) => break Err(error),
                 }
-                continue;
             }
             let begun = match &mut state.files {
                 None => {
@@ -314,6 +319,8 @@ impl OffsetStore {
             state.written
         };
         let synced = self.sync_to(written);
+        // Whoever is moving files at this moment is waited for; whoever comes later finds none.
+        let _moving = self.moving.lock();
         self.state.lock().files = None;
         synced
     }
@@ -343,6 +350,11 @@ impl OffsetStore {
         };
         current.file.sync()?;
         if current.entry_durable {
+            return Ok(written);
+        }
+        let _moving = self.moving.lock();
+        if self.state.lock().files.is_none() {
+            // It was closed, and the directory may be another's. What is in the file was synced.
             return Ok(written);
         }
         self.storage.sync_dir(&self.dir)?;

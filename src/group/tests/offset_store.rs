@@ -217,3 +217,47 @@ fn files_are_bounded_and_a_file_that_stands_alone_is_not_taken_for_unfinished() 
         other => panic!("{other:?}"),
     }
 }
+
+/// Another broker may own the directory as soon as this one has closed.
+#[test]
+fn nothing_is_done_in_the_directory_after_the_store_was_closed() {
+    for round in 0..60 {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let storage: Arc<dyn Storage> = Arc::new(crate::storage::disk::Disk);
+        let background: Arc<dyn Background> = Arc::<Deferred>::default();
+        let path = dir.path().join("offsets");
+        let store = OffsetStore::open(&storage, &background, path.clone(), |_, _| true);
+        let store = Arc::new(store.expect("open"));
+        store.prepare().expect("prepare");
+        let names = || -> Vec<_> {
+            let entries = std::fs::read_dir(&path).expect("list");
+            let mut names: Vec<_> = entries
+                .map(|entry| entry.expect("entry"))
+                .map(|entry| (entry.file_name(), std::fs::read(entry.path()).expect("read")))
+                .collect();
+            names.sort();
+            names
+        };
+        std::thread::scope(|scope| {
+            for partition in 0..3 {
+                let store = &store;
+                scope.spawn(move || {
+                    let metadata = "m".repeat(4000);
+                    for offset in 0.. {
+                        let offsets = offsets(partition, offset, &metadata);
+                        match store.commit("group-1", &offsets, Backwards::Keep, 0) {
+                            Ok(_) => {}
+                            Err(Error::Closed) => break,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(std::time::Duration::from_micros(500 + round * 137));
+            store.close().expect("close");
+            let before = names();
+            std::thread::sleep(std::time::Duration::from_millis(3));
+            assert!(before == names(), "round {round}");
+        });
+    }
+}
