@@ -300,6 +300,7 @@ impl BrokerInner {
                 now,
             )?;
             let groups = Groups::new(store, offsets_retention);
+            groups.settle_members(now)?;
             groups.expire(now)?;
             Ok((topics, recovery, groups))
         };
@@ -430,10 +431,11 @@ impl BrokerInner {
             // What went wrong without doing harm is put right by the next open.
             result = result.and(partition.log().seal_rolled().map(drop));
         }
-        result = result.and(self.groups.store().close());
+        result = result.and(self.groups.close(self.clock.now()));
+        drop(admin);
+        // A job may log, and so call user code, which may use the broker: no lock is held.
         self.around.background.stop();
         *self.lock.lock() = None;
-        drop(admin);
         self.groups.call_all();
         log::info!("closed {}", self.dir.display());
         result

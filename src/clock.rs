@@ -101,7 +101,8 @@ impl ManualClock {
     /// dropped.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.elapsed.fetch_add(millis.unsigned_abs(), Ordering::Relaxed);
+        let elapsed = self.elapsed.load(Ordering::Relaxed);
+        self.elapsed.store(elapsed.saturating_add(millis.unsigned_abs()), Ordering::Relaxed);
         self.set(Timestamp::from_millis(self.now().as_millis().saturating_add(millis)));
     }
 

@@ -175,10 +175,7 @@ impl Fetcher {
             merge.forget(place);
         }
         // Whoever reads it next is told of what is gone.
-        self.untold.retain(|gap| {
-            !matches!(gap, Error::Gap { topic, partition, .. }
-                if **topic == *name.topic && *partition == name.partition)
-        });
+        self.forget_gaps(name);
         self.free.push(place);
         Some(place)
     }
@@ -187,6 +184,15 @@ impl Fetcher {
     pub(crate) fn leave_alone(&mut self, name: &TopicPartition) {
         if let Some(place) = self.place(name) {
             self.ring.retain(|one| *one != place);
+        }
+    }
+
+    fn forget_gaps(&mut self, name: &TopicPartition) {
+        if !self.untold.is_empty() {
+            self.untold.retain(|gap| {
+                !matches!(gap, Error::Gap { topic, partition, .. }
+                    if **topic == *name.topic && *partition == name.partition)
+            });
         }
     }
 
@@ -226,22 +232,42 @@ impl Fetcher {
 
     /// The offset of the next record that will be returned from a place.
     pub(crate) fn position(&self, place: usize) -> Option<u64> {
+        if let Some(from) = self.untold_from(place) {
+            return Some(from);
+        }
         let pending = self.merge.as_ref().and_then(|merge| merge.pending_offset(place));
         pending.or(self.slot(place).map(|slot| slot.cursor.offset()))
+    }
+
+    /// Where the gap begins that is to be told of a place before anything else.
+    fn untold_from(&self, place: usize) -> Option<u64> {
+        if self.untold.is_empty() {
+            return None;
+        }
+        let name = self.name(place)?;
+        self.untold.iter().find_map(|gap| match gap {
+            Error::Gap { topic, partition, from, .. }
+                if **topic == *name.topic && *partition == name.partition =>
+            {
+                Some(*from)
+            }
+            _ => None,
+        })
     }
 
     /// Moves to another offset at a place.
     pub(crate) fn seek(&mut self, place: usize, offset: u64) -> Result<()> {
         let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut) else { return Ok(()) };
         slot.cursor.seek(offset)?;
-        if let Some(merge) = &mut self.merge {
-            merge.forget(place);
-        }
-        if slot.registered {
+        if std::mem::take(&mut slot.registered) {
             slot.partition.unregister(&self.waker);
-            slot.registered = false;
             self.registered -= 1;
             self.ring.push_back(place);
+        }
+        let name = slot.name.clone();
+        self.forget_gaps(&name);
+        if let Some(merge) = &mut self.merge {
+            merge.forget(place);
         }
         Ok(())
     }

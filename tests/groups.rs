@@ -477,9 +477,13 @@ fn commits_do_not_go_back_unless_asked_by_name() {
     assert_eq!(consumer.committed("t", 0).expect("committed"), Some(5.into()));
     consumer.rewind_offsets([(("t", 0), (3, "back"))]).expect("rewind");
     assert_eq!(consumer.committed("t", 0).expect("committed"), Some((3, "back").into()));
-    // Reading again after a seek back does not move the group back by accident.
+    consumer.commit().expect("there is nothing that is done and not committed");
+    assert_eq!(committed(&broker, 0), Some(3), "what was moved back stays there");
+    consumer.seek("t", 0, Start::Offset(3)).expect("seek");
+    assert_eq!(poll(&mut consumer).len(), 7);
     consumer.commit().expect("commit");
     assert_eq!(committed(&broker, 0), Some(10));
+    // Reading again after a seek back does not move the group back by accident.
     consumer.seek("t", 0, Start::Earliest).expect("seek");
     consumer.commit().expect("commit");
     assert_eq!(committed(&broker, 0), Some(10));

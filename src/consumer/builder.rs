@@ -168,7 +168,8 @@ impl ConsumerBuilder {
     /// the others, and its commits are [`Error::Fenced`] until it polls, and so joins, again; as
     /// Kafka's `max.poll.interval.ms`. Default: a member may take as long as it wants.
     ///
-    /// It is looked at when another member polls or waits in a poll.
+    /// It is found out by another member that polls or waits in a poll, and is measured in whole
+    /// milliseconds.
     pub fn max_poll_interval(mut self, interval: Duration) -> Self {
         self.settings.max_poll_interval = Some(interval);
         self
@@ -207,8 +208,8 @@ impl ConsumerBuilder {
         let Self { broker, settings, listener } = self;
         check_group_name(&settings.group)?;
         settings.limits.validate()?;
-        if settings.max_poll_interval.is_some_and(|interval| interval.is_zero()) {
-            return Err(Error::config("max_poll_interval", "it is 0"));
+        if settings.max_poll_interval.is_some_and(|interval| interval.as_millis() == 0) {
+            return Err(Error::config("max_poll_interval", "it is less than a millisecond"));
         }
         match &settings.subscription {
             Subscription::Topics(names) if !names.is_empty() => {
@@ -226,7 +227,7 @@ impl ConsumerBuilder {
         }
         let is_manual = matches!(settings.subscription, Subscription::Partitions(_));
         let mut consumer = Consumer::new(broker, settings, listener);
-        consumer.join()?;
+        consumer.join(false)?;
         if is_manual {
             consumer.take_at_once()?;
         }

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// How often a thread whose channel is full looks whether partitions have to be let go of.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// The room for records is made at once, so it is limited.
+const MAX_CAPACITY: usize = 1 << 20;
+
 /// A consumer that hands its records to a channel, on a thread of its own. Made by
 /// [`Consumer::into_channel`].
 ///
@@ -66,12 +69,13 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`] if `capacity` is 0 or the consumer was set up with
+    /// [`Error::InvalidConfig`] if `capacity` is 0 or above 1,048,576, or the consumer was set up with
     /// [`auto_commit`](crate::ConsumerBuilder::auto_commit), which would commit what was only
     /// handed on. [`Error::Io`] if there can be no thread.
     pub fn into_channel(self, capacity: usize) -> Result<ConsumerChannel> {
-        if capacity == 0 {
-            return Err(Error::config("capacity", "it is 0"));
+        if capacity == 0 || capacity > MAX_CAPACITY {
+            let reason = format!("{capacity} is not between 1 and {MAX_CAPACITY}");
+            return Err(Error::config("capacity", reason));
         }
         if self.commits_finished() {
             let reason = "records in a channel are not done with; use auto_commit_marked";
@@ -189,12 +193,12 @@ impl HandOn {
     }
 
     fn send_all(&mut self, batch: &crate::Batch) -> GoOn {
-        let generation = self.consumer.generation();
+        let changes = self.consumer.changes;
         for (at, record) in batch.iter().enumerate() {
             if !self.send(Ok(record.to_owned())) {
                 return false;
             }
-            if self.consumer.generation() != generation {
+            if self.consumer.changes != changes {
                 // Some of the rest may have gone to others: read again what is still ours.
                 self.consumer.hand_back(batch, at + 1);
                 return true;

@@ -127,7 +127,8 @@ impl Consumer {
     }
 
     /// As [`commit_offsets`](Self::commit_offsets), and moves the group back where that is asked
-    /// for: what lies between will be read again by whoever reads it next.
+    /// for: what lies between no longer counts as done, and will be read again by whoever reads the
+    /// partition next. This consumer goes on where it is, unless it [seeks](Self::seek).
     ///
     /// # Errors
     ///
@@ -183,19 +184,21 @@ impl Consumer {
     /// Commits, if there is something, when the interval has passed.
     pub(super) fn auto_commit_if_due(&mut self) -> Result<()> {
         let Some((interval, done)) = self.settings.auto_commit else { return Ok(()) };
-        if !self.progress.is_dirty() {
+        if !self.progress.is_ahead(done) {
             return Ok(());
         }
         let now = self.broker.clock().monotonic();
-        let next = now.saturating_add(millis(interval));
         if self.commit_at == u64::MAX {
-            self.commit_at = next;
+            self.commit_at = now.saturating_add(millis(interval));
         }
         if now < self.commit_at {
             return Ok(());
         }
-        self.commit_at = next;
-        match self.commit_done(done) {
+        let result = self.commit_done(done);
+        // A failure is told once in a while, and records are read in between.
+        let interval = if result.is_ok() { interval } else { interval.max(RETRY) };
+        self.commit_at = now.saturating_add(millis(interval));
+        match result {
             // It is found out, and dealt with, by whoever looks at the membership.
             Err(Error::Fenced { .. }) => Ok(()),
             result => result,
@@ -228,7 +231,10 @@ impl Consumer {
         let at = self.broker.clock().now().as_millis();
         let written = group.commit(&self.link, &commits, backwards, at)?;
         for (place, offset) in placed {
-            self.progress.committed(*place, offset.offset);
+            match backwards {
+                Backwards::Allow => self.progress.rewound(*place, offset.offset),
+                _ => self.progress.committed(*place, offset.offset),
+            }
         }
         match acks {
             Acks::Synced => self.broker.groups().store().sync_to(written),
@@ -257,6 +263,9 @@ impl Consumer {
         commits
     }
 }
+
+/// How long an automatic commit that failed is not tried again, at the least.
+const RETRY: Duration = Duration::from_secs(5);
 
 fn millis(interval: Duration) -> u64 {
     u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)

@@ -6,6 +6,7 @@
 //! (`fetcher.rs`).
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,9 +82,12 @@ pub struct Consumer {
     pub(super) in_listener: bool,
     pub(super) events: Option<Events>,
     wakeup: Wakeup,
-    /// When to commit next and when to look for members that do not poll, by the monotonic clock.
+    /// When to commit next by itself, by the monotonic clock in milliseconds.
     pub(super) commit_at: u64,
-    pub(super) evict_at: u64,
+    /// Partitions the listener is to be told of as assigned.
+    pub(super) to_announce: Vec<TopicPartition>,
+    /// Counts how often partitions came or went.
+    pub(super) changes: u64,
 }
 
 /// How a consumer was set up.
@@ -174,7 +178,8 @@ impl Consumer {
             events: None,
             wakeup: Wakeup::new(waker),
             commit_at: u64::MAX,
-            evict_at: 0,
+            to_announce: Vec::new(),
+            changes: 0,
         }
     }
 
@@ -197,14 +202,11 @@ impl Consumer {
         }
         let fetcher = &self.fetcher;
         self.progress.finish(|place| fetcher.position(place));
-        let is_watched = self.settings.max_poll_interval.is_some();
-        if is_watched {
-            self.link.set_polling();
-        }
-        let result = self.poll_until(timeout);
-        if is_watched {
-            self.link.set_idle(self.broker.clock().monotonic());
-        }
+        let result = if self.settings.max_poll_interval.is_some() {
+            self.poll_watched(timeout)
+        } else {
+            self.poll_until(timeout)
+        };
         match result {
             Ok(batch) => {
                 self.fetcher.take_touched(self.progress.touched_mut());
@@ -216,8 +218,24 @@ impl Consumer {
                 }
                 Ok(batch)
             }
-            Err(error) => Err(self.told(error)),
+            Err(error) => {
+                if let Error::Gap { topic, partition, .. } = &error
+                    && let Ok(place) = self.place_of(topic, *partition)
+                {
+                    // Who was told of what is gone, and comes back, is done with it.
+                    self.progress.touched_mut().push(place);
+                }
+                Err(self.told(error))
+            }
         }
+    }
+
+    /// Polls, and says when that began and ended, by a panic too.
+    fn poll_watched(&mut self, timeout: Duration) -> Result<Batch> {
+        self.link.set_polling();
+        let result = catch_unwind(AssertUnwindSafe(|| self.poll_until(timeout)));
+        self.link.set_idle(self.broker.clock().monotonic());
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Returns records that are there, without waiting.
@@ -242,7 +260,11 @@ impl Consumer {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(batch);
             }
-            self.fetcher.wait(self.next_chore(deadline));
+            // Asking the partitions has taken away what was rung before. Whatever is rung from here on
+            // ends the wait.
+            if !self.link.is_changed() {
+                self.fetcher.wait(self.next_chore(deadline));
+            }
         }
     }
 
@@ -267,7 +289,7 @@ impl Consumer {
     #[inline]
     fn tend(&mut self) -> Result<()> {
         // It comes first, because it may free partitions for this one.
-        if self.group.as_ref().is_some_and(|group| group.is_watched()) {
+        if self.group.as_ref().is_some_and(|group| group.look_at() != u64::MAX) {
             self.evict_if_due();
         }
         if self.link.is_changed() {
@@ -285,11 +307,11 @@ impl Consumer {
     /// Until when to sleep, if nothing happens before.
     fn next_chore(&self, deadline: Option<Instant>) -> Option<Instant> {
         let mut due = u64::MAX;
-        if self.settings.auto_commit.is_some() && self.progress.is_dirty() {
+        if self.settings.auto_commit.is_some_and(|(_, done)| self.progress.is_ahead(done)) {
             due = due.min(self.commit_at);
         }
-        if self.group.as_ref().is_some_and(|group| group.is_watched()) {
-            due = due.min(self.evict_at);
+        if let Some(group) = &self.group {
+            due = due.min(group.look_at());
         }
         if due == u64::MAX {
             return deadline;
@@ -303,13 +325,8 @@ impl Consumer {
     /// Takes out members of the group that have not polled in time.
     fn evict_if_due(&mut self) {
         let now = self.broker.clock().monotonic();
-        if now < self.evict_at {
-            return;
-        }
-        let Some(group) = self.group.clone() else { return };
-        let (evicted, next) = group.evict_overdue(now);
-        self.evict_at = next.unwrap_or(u64::MAX).max(now + 1);
-        if evicted {
+        let Some(group) = self.group.clone().filter(|group| group.look_at() <= now) else { return };
+        if group.evict_overdue(now) {
             let broker = &self.broker;
             group.rebalance(&|name| broker.shape(name));
         }
@@ -354,7 +371,7 @@ impl Consumer {
     }
 
     /// The generation of the group, as it was when partitions last came or went here. It grows with
-    /// every rebalance.
+    /// every rebalance, for as long as the broker is open.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation

@@ -16,24 +16,28 @@ use crate::topic_partition::TopicPartition;
 
 impl Consumer {
     /// Becomes a member of its group.
-    pub(super) fn join(&mut self) -> Result<()> {
+    pub(super) fn join(&mut self, is_returning: bool) -> Result<()> {
         self.broker.check_open()?;
         self.broker.groups().store().prepare()?;
         let now = self.broker.clock().now();
         self.broker.groups().expire(now)?;
         let wanted = self.wanted();
         self.pin_start(&wanted)?;
+        let assignor = self.settings.assignor.clone();
+        let assignor_name = assignor.name().into();
         let joining = Joining {
             link: Arc::clone(&self.link),
             instance: self.settings.instance.clone(),
             wanted,
-            assignor: self.settings.assignor.clone(),
+            assignor: (assignor, assignor_name),
+            is_returning,
             max_poll_interval: self.settings.max_poll_interval,
+            now: self.broker.clock().monotonic(),
         };
         let broker = &self.broker;
         let shapes = |name: &str| broker.shape(name);
-        let group = broker.groups().join(&self.settings.group, joining, &shapes)?;
         self.link.set_idle(broker.clock().monotonic());
+        let group = broker.groups().join(&self.settings.group, joining, &shapes, now)?;
         self.group = Some(group);
         Ok(())
     }
@@ -115,6 +119,8 @@ impl Consumer {
     /// Lets go of what is no longer its own, and takes what is.
     #[cold]
     pub(super) fn reconcile(&mut self) -> Result<()> {
+        // Whatever changes from here on is said again.
+        self.link.clear_changed();
         self.broker.check_open()?;
         self.follow_pattern();
         let group = match self.group.clone() {
@@ -134,6 +140,7 @@ impl Consumer {
             exchanged => exchanged?,
         };
         self.generation = generation;
+        self.changes += 1;
         self.forget(&revoked);
         let assigned: Vec<_> = taken.iter().map(|taken| taken.partition.clone()).collect();
         self.unplaced.extend(taken);
@@ -144,11 +151,14 @@ impl Consumer {
                 ConsumerEvent::Rebalanced(Rebalance { generation, assigned, revoked, lost })
             });
         }
-        if assigned.is_empty() {
+        self.to_announce.extend(assigned);
+        if self.to_announce.is_empty() {
             return Ok(());
         }
         let placed = self.place_taken();
+        let assigned = self.to_announce.clone();
         self.call(|listener, consumer| listener.assigned(consumer, &assigned));
+        self.to_announce.clear();
         placed
     }
 
@@ -160,7 +170,12 @@ impl Consumer {
             return;
         };
         let mut names = self.broker.topic_names();
-        names.retain(|name| pattern.matches(name));
+        let link = &self.link;
+        let matching = || names.retain(|name| pattern.matches(name));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(matching)) {
+            link.set_changed();
+            resume_unwind(panic);
+        }
         if names == self.matched {
             return;
         }
@@ -191,11 +206,13 @@ impl Consumer {
             }
         }
         self.unplaced.retain(|taken| !partitions.contains(&taken.partition));
+        self.to_announce.retain(|one| !partitions.contains(one));
     }
 
     /// Is no longer a member, and becomes one again.
     fn lose(&mut self) -> Result<()> {
         let was_member = self.group.take().is_some();
+        self.changes += 1;
         let mut lost = self.assignment();
         lost.extend(self.unplaced.iter().map(|taken| taken.partition.clone()));
         lost.sort_unstable();
@@ -221,7 +238,7 @@ impl Consumer {
     fn rejoin(&mut self) -> Result<()> {
         let id = self.broker.groups().member_id(self.settings.instance.as_deref());
         self.link = Arc::new(MemberLink::new(id, Arc::clone(self.fetcher.waker())));
-        self.join()?;
+        self.join(true)?;
         self.link.set_polling();
         self.reconcile()
     }
@@ -289,7 +306,7 @@ impl Consumer {
         self.in_listener = false;
         self.listener = Some(listener);
         if let Err(panic) = result {
-            // What was being done is tried again by the next poll.
+            // Letting go and announcing are tried again by the next poll.
             self.link.set_changed();
             resume_unwind(panic);
         }

@@ -152,9 +152,20 @@ impl Progress {
         wanted
     }
 
-    /// Whether there may be something to commit.
-    pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+    /// Whether there is something to commit.
+    pub(super) fn is_ahead(&self, done: Done) -> bool {
+        let place = |at: &usize| self.places.get(*at)?.as_ref();
+        self.dirty.iter().filter_map(place).any(|place| place.offset(done).is_some())
+    }
+
+    /// Says that the group was moved back, by name: what lies behind that is no longer done.
+    pub(super) fn rewound(&mut self, at: usize, offset: u64) {
+        self.touched.retain(|one| *one != at);
+        if let Some(place) = self.get_mut(at) {
+            place.committed = Some(offset);
+            place.finished = place.finished.map(|finished| finished.min(offset));
+            place.marked = place.marked.map(|marked| marked.min(offset));
+        }
     }
 
     /// Says what was committed.
@@ -203,7 +214,7 @@ mod tests {
         assert_eq!(progress.uncommitted(Done::Finished), [(0, 15)]);
         progress.committed(0, 15);
         assert_eq!(progress.uncommitted(Done::Finished), []);
-        assert!(!progress.is_dirty());
+        assert!(!progress.is_ahead(Done::Finished));
     }
 
     #[test]

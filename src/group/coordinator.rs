@@ -27,7 +27,7 @@ use super::pin::{PinScope, pin};
 use super::planted::Planted;
 use super::state::{Calls, Joining, Shapes, State, Taken};
 use crate::error::{Error, Result};
-use crate::sync::{AtomicBool, Mutex};
+use crate::sync::{AtomicU64, Mutex};
 use crate::topic_partition::TopicPartition;
 
 /// A group with members, or one that had some.
@@ -38,14 +38,16 @@ pub(crate) struct Group {
     /// Comes before the offset store's lock, and before those of topics. No user code, no logging
     /// and no waking under it.
     state: Mutex<State>,
-    /// Whether a member has joined that is to be taken out when it does not poll. Relaxed: a hint of
-    /// when to take the lock and look.
-    watched: AtomicBool,
+    /// When to look for members that have not polled in time, by the monotonic clock in milliseconds:
+    /// nobody is late before that. Stored under the lock; Relaxed, because who loads it too early
+    /// just looks once more.
+    look_at: AtomicU64,
 }
 
 impl Group {
-    pub(crate) fn new(name: Arc<str>, store: Arc<OffsetStore>) -> Self {
-        Self { name, store, state: Mutex::new(State::default()), watched: AtomicBool::new(false) }
+    pub(crate) fn new(name: Arc<str>, store: Arc<OffsetStore>, generation: u64) -> Self {
+        let state = Mutex::new(State::new(generation));
+        Self { name, store, state, look_at: AtomicU64::new(u64::MAX) }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -84,17 +86,24 @@ impl Group {
             (false, true) => GroupState::Stable,
             (false, false) => GroupState::Rebalancing,
         };
-        let assignor = assignor.then(|| state.assignor.name().to_owned());
+        let assignor = assignor.then(|| state.assignor_name.to_string());
         (state.generation, assignor, members, phase)
     }
 
     /// Adds a member. It has a share after the next [`rebalance`](Self::rebalance).
     pub(crate) fn join(&self, joining: Joining) -> Result<()> {
         let mut calls = Calls::default();
-        if joining.max_poll_interval.is_some() {
-            self.watched.store(true, Ordering::Relaxed);
-        }
-        let result = self.state.lock().add(&self.name, joining, &mut calls);
+        let result = {
+            let mut state = self.state.lock();
+            let look_at = joining.look_at();
+            let result = state.add(&self.name, joining, &mut calls);
+            if result.is_ok() && look_at < self.look_at.load(Ordering::Relaxed) {
+                // Whoever sleeps has to wake up earlier than it meant to.
+                self.look_at.store(look_at, Ordering::Relaxed);
+                calls.wake(state.members.values());
+            }
+            result
+        };
         calls.ring();
         result
     }
@@ -150,17 +159,17 @@ impl Group {
     /// Says that a member wants these topics, which are sorted, instead of those before.
     pub(crate) fn want(&self, link: &MemberLink, names: Vec<Arc<str>>) -> Result<()> {
         let mut state = self.state.lock();
-        state.version += 1;
         let member = state.members.get_mut(link.id());
         let member = member.ok_or_else(|| self.fenced(link))?;
         member.wanted = Wanted::Topics { names, is_pattern: true };
+        // Whoever makes a target now has to make another; it is for the caller to see to that.
+        state.version += 1;
         Ok(())
     }
 
-    /// What a member has to let go of. Says no more of changes until the next one.
+    /// What a member has to let go of. It has cleared its flag before, and looked at nothing since.
     pub(crate) fn to_release(&self, link: &MemberLink) -> Result<Vec<TopicPartition>> {
         let state = self.state.lock();
-        link.clear_changed();
         let member = state.members.get(link.id());
         let member = member.ok_or_else(|| self.fenced(link))?;
         Ok(member.held.keys().filter(|held| !state.may_keep(member, held)).cloned().collect())
@@ -248,15 +257,15 @@ impl Group {
         pin(&self.store, &self.name, start, scope, at)
     }
 
-    /// Whether some member is to be taken out when it does not poll.
+    /// When to look for members that have not polled in time, by the monotonic clock in milliseconds.
     #[inline]
-    pub(crate) fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
+    pub(crate) fn look_at(&self) -> u64 {
+        self.look_at.load(Ordering::Relaxed)
     }
 
     /// Takes out members that have not polled in time, by the monotonic clock in milliseconds.
-    /// Returns whether there were any, and when to look again, if ever.
-    pub(crate) fn evict_overdue(&self, now: u64) -> (bool, Option<u64>) {
+    /// Returns whether there were any.
+    pub(crate) fn evict_overdue(&self, now: u64) -> bool {
         let mut calls = Calls::default();
         let mut state = self.state.lock();
         let overdue: Vec<_> = state
@@ -269,9 +278,15 @@ impl Group {
             state.remove(id, &mut calls);
         }
         let next = state.members.values().filter_map(|member| member.overdue_at(now)).min();
+        self.look_at.store(next.unwrap_or(u64::MAX), Ordering::Relaxed);
         drop(state);
         calls.ring();
-        (!overdue.is_empty(), next)
+        !overdue.is_empty()
+    }
+
+    /// How often its partitions were shared out.
+    pub(super) fn generation(&self) -> u64 {
+        self.state.lock().generation
     }
 
     fn fenced(&self, link: &MemberLink) -> Error {

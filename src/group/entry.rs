@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 /// A change to what groups have committed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Entry<'a> {
-    /// A group committed these offsets; what it had committed elsewhere stays. Without topics it
-    /// says that the group was in use.
+    /// A group, which has members, committed these offsets; what it had committed elsewhere stays.
     Commit {
         group: &'a str,
         #[serde(borrow)]
         topics: Vec<TopicEntry<'a>>,
     },
+    /// A group has members from now on, or none.
+    Members { group: &'a str, any: bool },
     /// A group was deleted, with all it had committed.
     Delete { group: &'a str },
     /// A topic was deleted: no group has offsets in it any more.
@@ -41,8 +42,10 @@ pub(super) struct OffsetEntry<'a> {
     pub(super) metadata: &'a str,
 }
 
-/// What decoding an entry may allocate.
-const DECODE_LIMIT: usize = 64 << 20;
+/// The longest entry, in bytes.
+pub(super) const MAX_ENTRY_BYTES: usize = 16 << 20;
+/// What decoding an entry may allocate: more than the longest one needs.
+const DECODE_LIMIT: usize = 32 * MAX_ENTRY_BYTES;
 
 impl<'a> Entry<'a> {
     /// Puts its bytes in `buffer`, in place of what was there.

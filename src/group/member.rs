@@ -66,7 +66,7 @@ impl MemberLink {
     }
 
     /// Says that the member is about to look; what comes later it will be told again.
-    pub(super) fn clear_changed(&self) {
+    pub(crate) fn clear_changed(&self) {
         self.changed.store(false, Ordering::Release);
     }
 
@@ -100,7 +100,7 @@ impl MemberLink {
     }
 
     /// When the member will have been idle for `interval`, if it does not poll again.
-    fn overdue_at(&self, interval: Duration, now: u64) -> u64 {
+    pub(super) fn overdue_at(&self, interval: Duration, now: u64) -> u64 {
         let since = match self.idle_since.load(Ordering::Relaxed) {
             POLLING => now,
             since => since,

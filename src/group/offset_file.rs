@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use crate::error::{Error, Result};
-use crate::storage::frame::{self, FrameHeader};
+use crate::storage::frame::{self, FrameHeader, NoFrame};
 use crate::storage::{RegionWriter, Storage, StorageFile};
 
 const MAGIC: [u8; 8] = *b"FOREBAYO";
@@ -65,8 +65,8 @@ pub(super) struct OffsetFile {
 /// A file as it was found.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Where its last whole frame ends.
-    end: usize,
+    /// Where its last whole frame ends, in bytes.
+    pub(super) end: u64,
     /// Whether all that was known when it was begun is in it.
     pub(super) is_complete: bool,
     /// What stands behind its last whole frame, or what is wrong with it.
@@ -151,6 +151,11 @@ impl OffsetFile {
         &self.file
     }
 
+    /// Where its last frame ends, if it is one that is written.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.writer.as_ref().map(|writer| writer.committed() as u64)
+    }
+
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
@@ -185,7 +190,8 @@ pub(super) fn read(
         .and_then(|file| file.map_reader())
         .map_err(|error| Error::io("reading offset file", path, error))?;
     let bytes = region.read(0..region.committed()).unwrap_or_default();
-    let mut found = Found { end: FRAMES, is_complete: false, detail: String::new() };
+    let mut at = FRAMES;
+    let mut found = Found { end: 0, is_complete: false, detail: String::new() };
     let mut chain = match decode_header(bytes, path, number)? {
         Ok(chain) => chain,
         Err(detail) => {
@@ -194,21 +200,25 @@ pub(super) fn read(
         }
     };
     loop {
-        let rest = bytes.get(found.end..).unwrap_or_default();
+        found.end = at as u64;
+        let rest = bytes.get(at..).unwrap_or_default();
         let frame = match frame::read(rest, chain) {
             Ok(frame) => frame,
             Err(no_frame) => {
-                found.detail = format!("{no_frame:?} at byte {}", found.end);
+                found.detail = match no_frame {
+                    NoFrame::End => "nothing stands there".to_owned(),
+                    NoFrame::Invalid(detail) => detail,
+                };
                 return Ok(found);
             }
         };
         match Entry::decode(frame.body) {
             Ok(Entry::SnapshotEnd) => found.is_complete = true,
             Ok(entry) => take(&entry, frame.header.timestamp),
-            Err(detail) => return Err(Error::corrupt(path, found.end as u64, detail)),
+            Err(detail) => return Err(Error::corrupt(path, found.end, detail)),
         }
         chain = rest.get(FRAME_CRC..FRAME_CRC + 4).map_or(0, word);
-        found.end += frame.stride;
+        at += frame.stride;
     }
 }
 
@@ -300,12 +310,14 @@ mod tests {
         let topics = vec![super::super::entry::TopicEntry { topic: "t", id: 5, offsets }];
         Entry::Commit { group: "g", topics }.encode(&mut body);
         assert_eq!(body, [0, 1, b'g', 1, 1, b't', 5, 1, 2, 251, 44, 1, 1, b'm']);
+        Entry::Members { group: "g", any: true }.encode(&mut body);
+        assert_eq!(body, [1, 1, b'g', 1]);
         Entry::Delete { group: "g" }.encode(&mut body);
-        assert_eq!(body, [1, 1, b'g']);
+        assert_eq!(body, [2, 1, b'g']);
         Entry::Forget { topic_id: 9 }.encode(&mut body);
-        assert_eq!(body, [2, 9]);
+        assert_eq!(body, [3, 9]);
         Entry::SnapshotEnd.encode(&mut body);
-        assert_eq!(body, [3]);
+        assert_eq!(body, [4]);
         assert!(file.append(0, &body));
         assert!(entries(&storage, 1).1.is_complete);
     }

@@ -3,6 +3,7 @@
 //! | file in `<dir>/offsets` | what it is |
 //! |---|---|
 //! | `<number, 20 digits>.offsets` | the file being written; while the one with the highest number is not yet known to be on stable storage, the one before it too |
+//! | `checkpoint` | up to which byte of which file everything was synced when the store was closed last |
 //! | `spare` | blocks for the next file, so that commits go on when the disk is full |
 //!
 //! Opening takes the file with the highest number that begins with all that was known when it was
@@ -13,19 +14,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::entry::Entry;
 use super::offset_file::{self, Found, OffsetFile};
 use super::stored_offsets::StoredOffsets;
 use crate::error::{Error, Result};
-use crate::storage::{Storage, StorageFile, checked_file};
+use crate::storage::checked_file::{self, Kind};
+use crate::storage::{Storage, StorageFile};
 
 const SPARE: &str = "spare";
+const MARK: &str = "checkpoint";
+const MARK_KIND: Kind = Kind { magic: *b"FOREBAYP", version: 1 };
 const EXTENSION: &str = ".offsets";
 /// What the first file takes on disk, and how far files grow only because much is committed.
 const FIRST_BYTES: usize = 64 << 10;
 const BUSY_BYTES: usize = 4 << 20;
 /// How many times as large as what is known a file is at least.
 const SPREAD: usize = 4;
+
+/// Up to where a file was synced when the store was closed: what does not reach so far any more is
+/// damaged, and not torn.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Mark {
+    number: u64,
+    end: u64,
+}
 
 /// The files of an open store.
 #[derive(Debug)]
@@ -99,6 +113,8 @@ impl Files {
                     .map_err(|error| Error::io("removing leftover", &path, error))?;
             } else if entry.name == SPARE {
                 spare = usize::try_from(entry.len).ok();
+            } else if entry.name == MARK {
+                // It is read below.
             } else if let Some(number) = number_of(&entry.name) {
                 numbers.push(number);
             } else {
@@ -108,6 +124,7 @@ impl Files {
                 );
             }
         }
+        let mark: Option<Mark> = checked_file::read(storage, &dir.join(MARK), MARK_KIND)?;
         numbers.sort_unstable_by(|one, other| other.cmp(one));
         let mut unfinished: Option<Error> = None;
         let mut doomed = Vec::new();
@@ -117,6 +134,9 @@ impl Files {
             let mut known = StoredOffsets::default();
             let found =
                 offset_file::read(storage, &path, number, |entry, at| known.apply(entry, at))?;
+            if mark.is_some_and(|mark| mark.number == number && found.end < mark.end) {
+                return Err(Error::corrupt(&path, found.end, found.detail));
+            }
             if !found.is_complete {
                 let Found { detail, .. } = found;
                 unfinished.get_or_insert_with(|| Error::corrupt(&path, 0, detail));
@@ -204,6 +224,15 @@ impl Files {
         next.renamed(path);
         self.spare = None;
         Ok(next)
+    }
+
+    /// Says up to where the current file is on stable storage, when it will not be written any more. That
+    /// it cannot be said costs nothing but that damage will be taken for a torn tail.
+    pub(super) fn leave_mark(&self, storage: &dyn Storage, dir: &Path) {
+        if let Some(end) = self.current.end() {
+            let mark = Mark { number: self.current.number(), end };
+            drop(checked_file::replace(storage, &dir.join(MARK), MARK_KIND, &mark));
+        }
     }
 
     /// Whether the file before the current one has been given up.

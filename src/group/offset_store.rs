@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::entry::{Entry, OffsetEntry, TopicEntry};
+use super::entry::{Entry, MAX_ENTRY_BYTES, OffsetEntry, TopicEntry};
 use super::offset_files::Files;
 use super::stored_offsets::StoredOffsets;
 use crate::background::{Background, Urgency};
@@ -85,7 +85,13 @@ impl OffsetStore {
             storage: Arc::clone(storage),
             background: Arc::clone(background),
             dir,
-            state: Mutex::new(State { known, files, ..State::default() }),
+            // What is found may be in the page cache alone: it counts as written and not synced.
+            state: Mutex::new(State {
+                written: u64::from(files.is_some()),
+                known,
+                files,
+                ..State::default()
+            }),
             moving: Mutex::new(()),
             durability: Durability::new(0),
         })
@@ -113,62 +119,51 @@ impl OffsetStore {
         backwards: Backwards,
         at: i64,
     ) -> Result<u64> {
-        let state = self.ready()?;
-        let mut topics = Vec::with_capacity(commits.len());
-        for commit in commits {
-            let stored = state.known.topic(group, &commit.topic, commit.id);
-            let mut offsets = Vec::with_capacity(commit.offsets.len());
-            for (partition, wanted) in &commit.offsets {
-                let present = stored.and_then(|stored| stored.partitions.get(partition));
-                match present {
-                    Some(present) if present == wanted => continue,
-                    Some(present) if wanted.offset < present.offset => match backwards {
-                        Backwards::Keep => continue,
-                        Backwards::Allow => {}
-                        Backwards::Refuse => {
-                            return Err(Error::CommitBackwards {
-                                group: group.to_owned(),
-                                topic: commit.topic.to_string(),
-                                partition: *partition,
-                                committed: present.offset,
-                                offset: wanted.offset,
-                            });
-                        }
-                    },
-                    _ => {}
-                }
-                let (offset, metadata) = (wanted.offset, wanted.metadata.as_str());
-                offsets.push(OffsetEntry { partition: *partition, offset, metadata });
+        loop {
+            let state = self.ready()?;
+            let topics = state.to_write(group, commits, backwards)?;
+            if topics.is_empty() {
+                return Ok(state.written);
             }
-            if !offsets.is_empty() {
-                topics.push(TopicEntry { topic: &commit.topic, id: commit.id, offsets });
+            if let Some(written) = self.write(state, &Entry::Commit { group, topics }, at)? {
+                return Ok(written);
             }
         }
-        if topics.is_empty() {
-            return Ok(state.written);
-        }
-        self.write(state, &Entry::Commit { group, topics }, at)
     }
 
-    /// Writes down that a group is in use.
-    pub(crate) fn touch(self: &Arc<Self>, group: &str, at: i64) -> Result<u64> {
-        let state = self.ready()?;
-        self.write(state, &Entry::Commit { group, topics: Vec::new() }, at)
+    /// Writes down that a group has members from now on, or none. Nothing is written of a group that has
+    /// committed nothing.
+    pub(crate) fn set_members(self: &Arc<Self>, group: &str, any: bool, at: i64) -> Result<u64> {
+        let is_known = |state: &State| state.known.contains(group);
+        self.write_if(is_known, &Entry::Members { group, any }, at)
     }
 
     /// Deletes a group and all it has committed.
     pub(crate) fn delete(self: &Arc<Self>, group: &str, at: i64) -> Result<u64> {
-        let state = self.ready()?;
-        self.write(state, &Entry::Delete { group }, at)
+        self.write_if(|_| true, &Entry::Delete { group }, at)
     }
 
     /// Forgets what all groups have committed in a topic.
     pub(crate) fn forget(self: &Arc<Self>, topic_id: u64, at: i64) -> Result<u64> {
-        let state = self.ready()?;
-        if !state.known.has_topic(topic_id) {
-            return Ok(state.written);
+        let is_known = |state: &State| state.known.has_topic(topic_id);
+        self.write_if(is_known, &Entry::Forget { topic_id }, at)
+    }
+
+    fn write_if(
+        self: &Arc<Self>,
+        is_needed: impl Fn(&State) -> bool,
+        entry: &Entry<'_>,
+        at: i64,
+    ) -> Result<u64> {
+        loop {
+            let state = self.ready()?;
+            if !is_needed(&state) {
+                return Ok(state.written);
+            }
+            if let Some(written) = self.write(state, entry, at)? {
+                return Ok(written);
+            }
         }
-        self.write(state, &Entry::Forget { topic_id }, at)
     }
 
     /// Waits until the entries up to this number are on stable storage, and takes those behind it
@@ -233,6 +228,11 @@ impl OffsetStore {
         self.state.lock().known.names().map(Arc::clone).collect()
     }
 
+    /// Whether a group has members, as far as that was written down.
+    pub(crate) fn has_members(&self, group: &str) -> bool {
+        self.state.lock().known.has_members(group)
+    }
+
     /// When something was last written down for a group, in milliseconds since the Unix epoch.
     pub(crate) fn active_at(&self, group: &str) -> Option<i64> {
         self.state.lock().known.active_at(group)
@@ -247,50 +247,35 @@ impl OffsetStore {
         if state.is_closed { Err(Error::Closed) } else { Ok(state) }
     }
 
-    /// Writes an entry and makes the change it stands for.
-    fn write<'a>(
-        self: &'a Arc<Self>,
-        mut state: MutexGuard<'a, State>,
+    /// Writes an entry and makes the change it stands for. `None` if the state had to be let go of before:
+    /// then whatever the entry was made from has to be looked at again.
+    fn write(
+        &self,
+        mut state: MutexGuard<'_, State>,
         entry: &Entry<'_>,
         at: i64,
-    ) -> Result<u64> {
+    ) -> Result<Option<u64>> {
         let mut body = std::mem::take(&mut state.body);
         entry.encode(&mut body);
-        let mut changed_files = false;
-        let result = loop {
-            if state.files.as_mut().is_some_and(|files| files.append(at, &body)) {
-                break Ok(());
-            }
+        if body.len() > MAX_ENTRY_BYTES {
+            let (bytes, max_bytes) = (body.len(), MAX_ENTRY_BYTES);
+            return Err(Error::CommitMetadataTooLong { bytes, max_bytes });
+        }
+        while !state.files.as_mut().is_some_and(|files| files.append(at, &body)) {
             if state.files.as_ref().is_some_and(|files| !files.is_settled()) {
                 // The file before is given up only when this one is on stable storage.
                 let written = state.written;
                 drop(state);
-                let synced = self.settle(written);
-                state = self.state.lock();
-                match synced {
-                    Ok(()) if state.is_closed => break Err(Error::Closed),
-                    Ok(()) => continue,
-                    Err(error) => break Err(error),
-                }
+                self.settle(written)?;
+                return Ok(None);
             }
-            let begun = match &mut state.files {
-                None => {
-                    Files::create(&*self.storage, &self.dir).map(|made| state.files = Some(made))
-                }
-                Some(_) => state.next_file(&*self.storage, &self.dir, body.len()),
-            };
-            match begun {
-                Ok(()) => changed_files = true,
-                Err(error) => break Err(error),
-            }
-        };
-        if result.is_ok() {
-            state.known.apply(entry, at);
-            state.written += 1;
+            state.next_file(&*self.storage, &self.dir, body.len())?;
+            state.has_chores = true;
         }
+        state.known.apply(entry, at);
+        state.written += 1;
         state.body = body;
-        state.has_chores |= changed_files;
-        result.map(|()| state.written)
+        Ok(Some(state.written))
     }
 
     /// Has done what commits have left to be done, soon. Called with no lock held.
@@ -321,7 +306,10 @@ impl OffsetStore {
         let synced = self.sync_to(written);
         // Whoever is moving files at this moment is waited for; whoever comes later finds none.
         let _moving = self.moving.lock();
-        self.state.lock().files = None;
+        let files = self.state.lock().files.take();
+        if let (Ok(()), Some(files)) = (&synced, files) {
+            files.leave_mark(&*self.storage, &self.dir);
+        }
         synced
     }
 
@@ -374,9 +362,53 @@ impl OffsetStore {
 }
 
 impl State {
-    /// Begins the next file with all that is known, with room for an entry of `body` bytes.
+    /// What of these commits is news, by topic.
+    fn to_write<'a>(
+        &self,
+        group: &str,
+        commits: &'a [TopicOffsets],
+        backwards: Backwards,
+    ) -> Result<Vec<TopicEntry<'a>>> {
+        let mut topics = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let stored = self.known.topic(group, &commit.topic, commit.id);
+            let mut offsets = Vec::with_capacity(commit.offsets.len());
+            for (partition, wanted) in &commit.offsets {
+                let present = stored.and_then(|stored| stored.partitions.get(partition));
+                match present {
+                    Some(present) if present == wanted => continue,
+                    Some(present) if wanted.offset < present.offset => match backwards {
+                        Backwards::Keep => continue,
+                        Backwards::Allow => {}
+                        Backwards::Refuse => {
+                            return Err(Error::CommitBackwards {
+                                group: group.to_owned(),
+                                topic: commit.topic.to_string(),
+                                partition: *partition,
+                                committed: present.offset,
+                                offset: wanted.offset,
+                            });
+                        }
+                    },
+                    _ => {}
+                }
+                let (offset, metadata) = (wanted.offset, wanted.metadata.as_str());
+                offsets.push(OffsetEntry { partition: *partition, offset, metadata });
+            }
+            if !offsets.is_empty() {
+                topics.push(TopicEntry { topic: &commit.topic, id: commit.id, offsets });
+            }
+        }
+        Ok(topics)
+    }
+
+    /// Begins the first file, or the next one with all that is known and room for an entry of `body`
+    /// bytes.
     fn next_file(&mut self, storage: &dyn Storage, dir: &Path, body: usize) -> Result<()> {
-        let Some(files) = &mut self.files else { return Ok(()) };
-        files.begin_next(storage, dir, &self.known.snapshot(), body)
+        match &mut self.files {
+            None => self.files = Some(Files::create(storage, dir)?),
+            Some(files) => files.begin_next(storage, dir, &self.known.snapshot(), body)?,
+        }
+        Ok(())
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Groups {
     retention: Option<Duration>,
     /// Numbers members. Relaxed: only its values matter.
     members: AtomicU64,
+    /// The highest generation of a group that has lost its members. Relaxed, as `members`.
+    generations: AtomicU64,
     #[cfg(test)]
     planted: parking_lot::Mutex<Planted>,
 }
@@ -56,6 +58,7 @@ impl Groups {
             active,
             retention,
             members: AtomicU64::new(1),
+            generations: AtomicU64::new(0),
             #[cfg(test)]
             planted: parking_lot::Mutex::default(),
         }
@@ -84,20 +87,36 @@ impl Groups {
         name: &str,
         joining: Joining,
         shapes: Shapes<'_>,
+        now: Timestamp,
     ) -> Result<Arc<Group>> {
         let group = {
             let mut groups = self.active.lock();
             let present = groups.get(name).map(Arc::clone);
-            let group = present
-                .unwrap_or_else(|| Arc::new(Group::new(name.into(), Arc::clone(&self.store))));
+            let is_first = present.is_none();
+            let group = present.unwrap_or_else(|| {
+                let generation = self.generations.load(Ordering::Relaxed);
+                Arc::new(Group::new(name.into(), Arc::clone(&self.store), generation))
+            });
             group.join(joining)?;
+            if is_first {
+                self.note_members(name, true, now);
+            }
             #[cfg(test)]
             group.plant(*self.planted.lock());
             groups.insert(Arc::clone(group.name()), Arc::clone(&group));
             group
         };
+        self.store.follow_up();
         group.rebalance(shapes);
         Ok(group)
+    }
+
+    /// Writes down whether a group has members, if groups without are forgotten. What cannot be
+    /// written down is taken from what was written last, or from when the broker was opened.
+    fn note_members(&self, name: &str, any: bool, now: Timestamp) {
+        if self.retention.is_some() {
+            drop(self.store.set_members(name, any, now.as_millis()));
+        }
     }
 
     /// Takes a member out of its group, and shares its partitions out anew.
@@ -113,17 +132,37 @@ impl Groups {
             let mut groups = self.active.lock();
             let is_empty = group.member_count() == 0;
             if is_empty && groups.get(group.name()).is_some_and(|one| Arc::ptr_eq(one, group)) {
+                self.generations.fetch_max(group.generation(), Ordering::Relaxed);
+                self.note_members(group.name(), false, now);
                 groups.remove(group.name());
             }
             is_empty
         };
         if !is_empty {
             group.rebalance(shapes);
-        } else if self.retention.is_some() && self.store.active_at(group.name()).is_some() {
-            // From now on it is idle. If that cannot be written down it was idle for longer.
-            drop(self.store.touch(group.name(), now.as_millis()));
+        }
+        // Whoever leaves is not to be held up by what others have left behind.
+        drop(self.expire(now));
+    }
+
+    /// Takes it that groups which had members when the broker ended, as it was killed, for one, had them
+    /// until now.
+    pub(crate) fn settle_members(&self, now: Timestamp) -> Result<()> {
+        if self.retention.is_some() {
+            for name in self.store.names().iter().filter(|name| self.store.has_members(name)) {
+                self.store.set_members(name, false, now.as_millis())?;
+            }
             self.store.follow_up();
         }
+        Ok(())
+    }
+
+    /// Writes down that all groups have lost their members, because the broker closes.
+    pub(crate) fn close(&self, now: Timestamp) -> Result<()> {
+        for group in self.all() {
+            self.note_members(group.name(), false, now);
+        }
+        self.store.close()
     }
 
     /// Says that topics were created, deleted or grown.
@@ -195,7 +234,12 @@ impl Groups {
 
     /// Sets what a group without members has committed, durably.
     pub(crate) fn reset(&self, name: &str, offsets: &[TopicOffsets], now: Timestamp) -> Result<()> {
-        let commit = || self.store.commit(name, offsets, Backwards::Allow, now.as_millis());
+        let commit = || {
+            let written = self.store.commit(name, offsets, Backwards::Allow, now.as_millis())?;
+            // It is as idle as it was.
+            self.note_members(name, false, now);
+            Ok(written)
+        };
         let written = self.without_members(name, commit)?;
         self.store.follow_up();
         self.store.sync_to(written)

@@ -29,6 +29,7 @@ pub(super) struct State {
     /// Counts what calls for another target.
     pub(super) version: u64,
     pub(super) assignor: Assignor,
+    pub(super) assignor_name: Arc<str>,
     pub(super) members: BTreeMap<Arc<str>, Member>,
     /// Who reads a partition.
     holders: HashMap<TopicPartition, Arc<str>>,
@@ -51,8 +52,21 @@ pub(crate) struct Joining {
     pub(crate) link: Arc<MemberLink>,
     pub(crate) instance: Option<Arc<str>>,
     pub(crate) wanted: Wanted,
-    pub(crate) assignor: Assignor,
+    /// With its name: the user's own is asked without a lock.
+    pub(crate) assignor: (Assignor, Arc<str>),
+    /// Whether it was a member before and was taken out.
+    pub(crate) is_returning: bool,
     pub(crate) max_poll_interval: Option<Duration>,
+    /// The time by the monotonic clock, in milliseconds.
+    pub(crate) now: u64,
+}
+
+impl Joining {
+    /// When to look whether it polls.
+    pub(super) fn look_at(&self) -> u64 {
+        let interval = self.max_poll_interval;
+        interval.map_or(u64::MAX, |interval| self.link.overdue_at(interval, self.now))
+    }
 }
 
 /// A partition that a member has taken.
@@ -64,29 +78,43 @@ pub(crate) struct Taken {
     pub(crate) committed: Option<OffsetAndMetadata>,
 }
 
-/// Members to be woken when the lock has been given back.
+/// What is to be done when the lock has been given back: members to be woken, and what may be the
+/// user's own to be dropped.
 #[derive(Debug, Default)]
 #[must_use = "they wait"]
-pub(super) struct Calls(Vec<Arc<MemberLink>>);
+pub(super) struct Calls {
+    members: Vec<Arc<MemberLink>>,
+    dropped: Vec<Assignor>,
+}
 
 impl Calls {
     pub(super) fn add(&mut self, member: &Member) {
         member.link.set_changed();
-        self.0.push(Arc::clone(&member.link));
+        self.members.push(Arc::clone(&member.link));
+    }
+
+    /// Wakes members up that have nothing to look at but the time.
+    pub(super) fn wake<'a>(&mut self, members: impl Iterator<Item = &'a Member>) {
+        self.members.extend(members.map(|member| Arc::clone(&member.link)));
     }
 
     pub(super) fn ring(self) {
-        for link in self.0 {
+        for link in self.members {
             link.ring();
         }
     }
 }
 
 impl State {
+    pub(super) fn new(generation: u64) -> Self {
+        Self { generation, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, group: &str, joining: Joining, calls: &mut Calls) -> Result<()> {
         let inconsistent =
             |reason: String| Error::InconsistentGroup { group: group.to_owned(), reason };
-        let Joining { link, instance, wanted, assignor, max_poll_interval } = joining;
+        let Joining { link, instance, wanted, assignor, max_poll_interval, .. } = joining;
+        let (assignor, assignor_name) = assignor;
         let namesake = self.members.values().find(|member| {
             instance.is_some() && member.instance == instance && member.link.id() != link.id()
         });
@@ -94,20 +122,31 @@ impl State {
         let manual = matches!(wanted, Wanted::Partitions(_));
         let others =
             self.members.values().filter(|member| Some(member.link.id()) != namesake.as_ref());
+        if let Some(namesake) = &namesake
+            && joining.is_returning
+        {
+            // Another has taken its name since it was taken out.
+            link.supersede();
+            let member = namesake.to_string();
+            return Err(Error::Fenced { group: group.to_owned(), member, generation: 0 });
+        }
         if let Some(other) = others.clone().next() {
             if manual != other.is_manual() {
                 let reason = "some members subscribe to topics, others name their partitions";
                 return Err(inconsistent(reason.to_owned()));
             }
-            if !manual && assignor.name() != self.assignor.name() {
-                let (given, present) = (assignor.name(), self.assignor.name());
+            if !manual && assignor_name != self.assignor_name {
+                let (given, present) = (&assignor_name, &self.assignor_name);
                 let reason =
                     format!("it uses the assignor {given:?}, the members there {present:?}");
                 return Err(inconsistent(reason));
             }
         }
         if let Wanted::Partitions(partitions) = &wanted {
-            let taken = |other: &&Member| partitions.iter().any(|one| other.target.contains(one));
+            let taken = |other: &&Member| match &other.wanted {
+                Wanted::Partitions(theirs) => partitions.iter().any(|one| theirs.contains(one)),
+                Wanted::Topics { .. } => false,
+            };
             if let Some(other) = others.clone().find(taken) {
                 let reason = format!("member {:?} reads some of its partitions", other.link.id());
                 return Err(inconsistent(reason));
@@ -121,7 +160,8 @@ impl State {
         }
         let remembered =
             instance.as_ref().and_then(|name| self.remembered.remove(name)).unwrap_or_default();
-        self.assignor = assignor;
+        calls.dropped.push(std::mem::replace(&mut self.assignor, assignor));
+        self.assignor_name = assignor_name;
         self.version += 1;
         let member = Member {
             link: Arc::clone(&link),

@@ -17,6 +17,8 @@ struct StoredGroup {
     topics: BTreeMap<Arc<str>, StoredTopic>,
     /// When something was last written down for it, in milliseconds since the Unix epoch.
     active_at: i64,
+    /// Whether it has members, or had when that was written down last.
+    has_members: bool,
 }
 
 /// What a group has committed in a topic.
@@ -34,9 +36,15 @@ impl StoredOffsets {
             Entry::Commit { group, topics } => {
                 let stored = self.group_mut(group);
                 stored.active_at = at;
+                stored.has_members = true;
                 for topic in topics {
                     stored.commit(topic);
                 }
+            }
+            Entry::Members { group, any } => {
+                let stored = self.group_mut(group);
+                stored.active_at = at;
+                stored.has_members = *any;
             }
             Entry::Delete { group } => drop(self.groups.remove(*group)),
             Entry::Forget { topic_id } => self.retain(|_, id| id != *topic_id),
@@ -76,6 +84,11 @@ impl StoredOffsets {
         self.groups.get(group).map(|group| group.active_at)
     }
 
+    /// Whether a group has members, as far as that was written down.
+    pub(super) fn has_members(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| group.has_members)
+    }
+
     /// What a group has committed, by topic.
     pub(super) fn topics(&self, group: &str) -> impl Iterator<Item = (&Arc<str>, &StoredTopic)> {
         self.groups.get(group).into_iter().flat_map(|group| &group.topics)
@@ -90,17 +103,17 @@ impl StoredOffsets {
     pub(super) fn snapshot(&self) -> Vec<(i64, Vec<u8>)> {
         let mut entries = Vec::with_capacity(self.groups.len());
         for (name, group) in &self.groups {
-            let mut put = |topics| {
+            let mut put = |entry: Entry<'_>| {
                 let mut body = Vec::new();
-                Entry::Commit { group: name, topics }.encode(&mut body);
+                entry.encode(&mut body);
                 entries.push((group.active_at, body));
             };
-            if group.topics.is_empty() {
-                put(Vec::new());
-            }
             for (topic, stored) in &group.topics {
-                put(vec![stored.entry(topic)]);
+                for topics in stored.entries(topic) {
+                    put(Entry::Commit { group: name, topics: vec![topics] });
+                }
             }
+            put(Entry::Members { group: name, any: group.has_members });
         }
         entries
     }
@@ -125,13 +138,23 @@ impl StoredGroup {
     }
 }
 
+/// How many offsets of a topic stand in one entry of a snapshot: with the longest texts they make an
+/// entry of the longest kind.
+const SNAPSHOT_OFFSETS: usize = 2048;
+
 impl StoredTopic {
-    fn entry<'a>(&'a self, topic: &'a str) -> TopicEntry<'a> {
+    fn entries<'a>(&'a self, topic: &'a str) -> Vec<TopicEntry<'a>> {
         let offset = |(partition, stored): (&u32, &'a OffsetAndMetadata)| OffsetEntry {
             partition: *partition,
             offset: stored.offset,
             metadata: &stored.metadata,
         };
-        TopicEntry { topic, id: self.id, offsets: self.partitions.iter().map(offset).collect() }
+        let mut offsets = self.partitions.iter().map(offset).peekable();
+        let mut entries = Vec::new();
+        while offsets.peek().is_some() {
+            let offsets = offsets.by_ref().take(SNAPSHOT_OFFSETS).collect();
+            entries.push(TopicEntry { topic, id: self.id, offsets });
+        }
+        entries
     }
 }

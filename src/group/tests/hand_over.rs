@@ -28,7 +28,7 @@ fn group(planted: Planted) -> Arc<Group> {
     let background: Arc<dyn Background> = Arc::new(Inline);
     let dir = PathBuf::from("/offsets");
     let store = OffsetStore::open(&storage, &background, dir, |_, _| true).expect("open");
-    let group = Group::new("g".into(), Arc::new(store));
+    let group = Group::new("g".into(), Arc::new(store), 0);
     group.plant(planted);
     Arc::new(group)
 }
@@ -47,8 +47,10 @@ impl Member {
             link: Arc::clone(&link),
             instance: None,
             wanted: Wanted::Topics { names, is_pattern: false },
-            assignor: Assignor::default(),
+            assignor: (Assignor::default(), "cooperative-sticky".into()),
+            is_returning: false,
             max_poll_interval: None,
+            now: 0,
         };
         group.join(joining).expect("join");
         group.rebalance(&|_| Some(SHAPE));
@@ -61,6 +63,7 @@ impl Member {
             thread::yield_now();
             return;
         }
+        self.link.clear_changed();
         let released = group.to_release(&self.link).expect("a member");
         if !released.is_empty() {
             before(self, &released);
