@@ -350,6 +350,7 @@ impl Fetcher {
     }
 
     /// Asks every partition in the ring once, until the batch is full.
+    #[inline]
     fn gather(&mut self) -> Result<Batch> {
         let mut batch = Batch::default();
         let mut budget = Budget { records: self.limits.records, bytes: self.limits.bytes };
@@ -443,6 +444,7 @@ impl Fetcher {
 impl Slot {
     /// Adds what the partition has to `batch`, as far as `budget` goes. If the log has moved on beyond
     /// the position, that is the error, and the position moves to where the log begins.
+    #[inline]
     fn fill(&mut self, batch: &mut Batch, budget: &mut Budget) -> Result<()> {
         while !budget.is_spent() {
             let source = batch.next_source();

@@ -96,7 +96,8 @@ pub(crate) struct Layout {
 
 /// Finds the parts of the record at `start` of `body`, or `None` if that is not a record. Every
 /// range lies in `body` and header names are UTF-8.
-#[inline]
+#[expect(clippy::inline_always, reason = "left to chance, replaying is a tenth slower at times")]
+#[inline(always)]
 pub(crate) fn decode(body: &[u8], start: usize) -> Option<Layout> {
     let mut cursor = Cursor { bytes: body, at: start };
     let flags = cursor.byte()?;
