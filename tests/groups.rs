@@ -781,10 +781,14 @@ fn a_closed_broker_is_told_to_whoever_waits() {
     let mut idle = broker.consumer("idle").subscribe_pattern("nothing*").open().expect("open");
     let mut consumer = member(&broker).open().expect("open");
     assert_eq!(poll(&mut consumer), [0]);
-    let waiting = std::thread::spawn(move || idle.poll(Duration::MAX));
+    let waiting = std::thread::spawn(move || {
+        assert!(matches!(idle.poll(Duration::MAX), Err(Error::Closed)));
+        idle.poll(Duration::from_secs(60))
+    });
     std::thread::sleep(Duration::from_millis(20));
     broker.close().expect("close");
-    assert!(matches!(waiting.join().expect("thread"), Err(Error::Closed)));
+    let again = waiting.join().expect("thread");
+    assert!(matches!(again, Err(Error::Closed)), "it is told as often as it asks: {again:?}");
     assert!(matches!(consumer.commit(), Err(Error::Closed)));
     assert!(matches!(consumer.try_poll(), Err(Error::Closed)));
     assert!(matches!(broker.groups(), Err(Error::Closed)));

@@ -121,6 +121,11 @@ impl Consumer {
     pub(super) fn reconcile(&mut self) -> Result<()> {
         // Whatever changes from here on is said again.
         self.link.clear_changed();
+        // What did not come to its end is gone on with by the next poll.
+        self.reconcile_now().inspect_err(|_| self.link.set_changed())
+    }
+
+    fn reconcile_now(&mut self) -> Result<()> {
         self.broker.check_open()?;
         self.follow_pattern();
         let group = match self.group.clone() {
