@@ -826,6 +826,20 @@ fn an_iterator_finishes_records_one_by_one() {
 }
 
 #[test]
+fn an_iterator_that_is_forgotten_takes_nothing_with_it() {
+    let (broker, topic) = broker(1);
+    send(&topic, 0, 5);
+    let mut consumer = member(&broker).open().expect("open");
+    let mut records = consumer.iter();
+    records.next().expect("one").expect("record");
+    records.next().expect("two").expect("record");
+    std::mem::forget(records);
+    consumer.commit().expect("commit");
+    assert_eq!(committed(&broker, 0), Some(2), "what was returned, and no more");
+    assert_eq!(poll(&mut consumer), [2, 3, 4]);
+}
+
+#[test]
 fn a_channel_hands_on_every_record_and_commits_what_is_marked() {
     let (broker, topic) = broker(2);
     (0..2).for_each(|partition| send(&topic, partition, 50));

@@ -37,9 +37,17 @@ impl Consumer {
     ///
     /// As there.
     pub fn commit_with(&mut self, acks: Acks) -> Result<()> {
+        if !self.lent.is_empty() {
+            self.take_back();
+        }
         let fetcher = &self.fetcher;
         self.progress.finish(|place| fetcher.position(place));
         self.commit_progress(Done::Finished, acks)
+    }
+
+    /// Commits what is finished, while an iterator goes on.
+    pub(super) fn commit_finished(&mut self) -> Result<()> {
+        self.commit_progress(Done::Finished, self.settings.acks)
     }
 
     /// Says that the application is done with a record, and with all before it in its partition; as

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::event::{ConsumerEvent, Events};
+use super::lent::Lent;
 use super::progress::{Done, Progress};
 use super::subscription::Subscription;
 use super::wakeup::Wakeup;
@@ -88,6 +89,7 @@ pub struct Consumer {
     pub(super) to_announce: Vec<TopicPartition>,
     /// Counts how often partitions came or went.
     pub(super) changes: u64,
+    pub(super) lent: Lent,
 }
 
 /// How a consumer was set up.
@@ -180,6 +182,7 @@ impl Consumer {
             commit_at: u64::MAX,
             to_announce: Vec::new(),
             changes: 0,
+            lent: Lent::default(),
         }
     }
 
@@ -199,6 +202,9 @@ impl Consumer {
     pub fn poll(&mut self, timeout: Duration) -> Result<Batch> {
         if self.in_listener {
             return Ok(Batch::default());
+        }
+        if !self.lent.is_empty() {
+            self.take_back();
         }
         let fetcher = &self.fetcher;
         self.progress.finish(|place| fetcher.position(place));

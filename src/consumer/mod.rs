@@ -8,6 +8,7 @@ mod channel;
 mod commit;
 mod core;
 mod event;
+mod lent;
 mod membership;
 mod position;
 mod progress;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::core::Consumer;
+use super::lent::Lent;
 use crate::batch::{Batch, OwnedRecord};
 use crate::error::Result;
 use crate::topic_partition::TopicPartition;
@@ -32,8 +33,7 @@ impl Consumer {
     /// # Ok::<(), forebay::Error>(())
     /// ```
     pub fn iter(&mut self) -> ConsumerRecords<'_> {
-        let batch = Batch::default();
-        ConsumerRecords { consumer: self, batch, next: 0, handed: None, ended: false }
+        ConsumerRecords { consumer: self, ended: false }
     }
 
     /// Goes back to the first of the records in `batch` from `next` on, in each partition that is
@@ -59,16 +59,27 @@ impl Consumer {
     }
 }
 
+impl Consumer {
+    /// Takes back what an iterator was given and did not return. What it returned last is done with if
+    /// the application commits or polls.
+    #[cold]
+    pub(super) fn take_back(&mut self) {
+        let Lent { batch, next, handed } = std::mem::take(&mut self.lent);
+        self.hand_back(&batch, next);
+        if let Some((name, _)) = handed
+            && let Some(place) = self.fetcher.place(&name)
+        {
+            self.progress.touched_mut().push(place);
+        }
+    }
+}
+
 /// The records of a [`Consumer`]. Made by [`Consumer::iter`].
 ///
 /// It may be dropped at any time: what it has not returned is there for the next poll.
 #[derive(Debug)]
 pub struct ConsumerRecords<'a> {
     consumer: &'a mut Consumer,
-    batch: Batch,
-    next: usize,
-    /// The record that was returned last, while it is not done with.
-    handed: Option<(TopicPartition, u64)>,
     ended: bool,
 }
 
@@ -80,12 +91,12 @@ impl ConsumerRecords<'_> {
     /// As [`Consumer::commit`].
     pub fn commit(&mut self) -> Result<()> {
         self.finish();
-        self.consumer.commit()
+        self.consumer.commit_finished()
     }
 
     /// Says that the record that was returned last is done with.
     fn finish(&mut self) {
-        if let Some((name, offset)) = self.handed.take()
+        if let Some((name, offset)) = self.consumer.lent.handed.take()
             && let Some(place) = self.consumer.fetcher.place(&name)
         {
             self.consumer.progress.finish_to(place, offset + 1);
@@ -99,18 +110,19 @@ impl Iterator for ConsumerRecords<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         self.finish();
         while !self.ended {
-            if let Some(record) = self.batch.get(self.next) {
-                self.next += 1;
+            let lent = &mut self.consumer.lent;
+            if let Some(record) = lent.batch.get(lent.next) {
+                lent.next += 1;
                 let record = record.to_owned();
                 let name = TopicPartition::new(record.topic.clone(), record.partition);
-                self.handed = Some((name, record.offset));
+                lent.handed = Some((name, record.offset));
                 return Some(Ok(record));
             }
-            (self.batch, self.next) = (Batch::default(), 0);
+            *lent = Lent::default();
             match self.consumer.poll_singly() {
                 Ok(batch) => {
                     self.ended = batch.is_empty();
-                    self.batch = batch;
+                    self.consumer.lent.batch = batch;
                 }
                 Err(error) => {
                     self.ended = !error.is_gap();
@@ -124,12 +136,6 @@ impl Iterator for ConsumerRecords<'_> {
 
 impl Drop for ConsumerRecords<'_> {
     fn drop(&mut self) {
-        self.consumer.hand_back(&self.batch, self.next);
-        if let Some((name, _)) = &self.handed
-            && let Some(place) = self.consumer.fetcher.place(name)
-        {
-            // It was returned, and is done with if the application commits or polls.
-            self.consumer.progress.touched_mut().push(place);
-        }
+        self.consumer.take_back();
     }
 }
