@@ -101,8 +101,9 @@ impl ManualClock {
     /// dropped.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        let elapsed = self.elapsed.load(Ordering::Relaxed);
-        self.elapsed.store(elapsed.saturating_add(millis.unsigned_abs()), Ordering::Relaxed);
+        let later = |elapsed: u64| Some(elapsed.saturating_add(millis.unsigned_abs()));
+        let moved = self.elapsed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        debug_assert!(moved.is_ok(), "it is always moved");
         self.set(Timestamp::from_millis(self.now().as_millis().saturating_add(millis)));
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use forebay::{
-    Acks, Assignor, Broker, Consumer, ConsumerBuilder, ConsumerEvent, CustomAssignor, Error,
+    Acks, Assignor, Batch, Broker, Consumer, ConsumerBuilder, ConsumerEvent, CustomAssignor, Error,
     GroupState, ManualClock, MemberSubscription, RebalanceListener, Record, ResetTo, Start,
     Timestamp, Topic, TopicConfig, TopicPartition,
 };
@@ -560,6 +560,42 @@ fn what_was_deleted_before_it_was_read_is_told_once() {
     let told = consumer.try_poll();
     assert!(matches!(told, Err(Error::Gap { from: 10, to: 12, .. })), "{told:?}");
     assert_eq!(poll(&mut consumer), [12, 13, 14]);
+}
+
+#[test]
+fn a_gap_met_behind_records_of_another_partition_is_told_by_the_next_poll() {
+    let (broker, topic) = broker(2);
+    let open = || broker.reader().topic("t", Start::Earliest);
+    let mut reader = open().open().expect("reader");
+    let mut merged = open().merge_by_timestamp().open().expect("reader");
+    let mut consumer = member(&broker).open().expect("open");
+    assert!(poll(&mut consumer).is_empty());
+    (0..2).for_each(|partition| send(&topic, partition, 10));
+    topic.delete_records(1, 6).expect("delete");
+    let check = |poll: &mut dyn FnMut() -> Result<Batch, Error>| {
+        let (mut seen, mut gaps) = ([Vec::new(), Vec::new()], Vec::new());
+        for _ in 0..6 {
+            match poll() {
+                Ok(batch) => batch
+                    .iter()
+                    .for_each(|record| seen[record.partition() as usize].push(record.offset())),
+                Err(Error::Gap { partition: 1, from, to, .. }) => gaps.push((from, to)),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(gaps, [(0, 6)]);
+        assert_eq!(seen, [(0..10).collect::<Vec<_>>(), (6..10).collect()]);
+    };
+    let first = consumer.try_poll().expect("the records come first");
+    assert!(first.iter().all(|record| record.partition() == 0));
+    consumer.commit().expect("commit");
+    assert_eq!((first.len(), committed(&broker, 1)), (10, None), "it has not been told yet");
+    let mut first = Some(first);
+    check(&mut || first.take().map_or_else(|| consumer.try_poll(), Ok));
+    consumer.commit().expect("commit");
+    assert_eq!((committed(&broker, 0), committed(&broker, 1)), (Some(10), Some(10)));
+    check(&mut || reader.try_poll());
+    check(&mut || merged.try_poll());
 }
 
 #[test]

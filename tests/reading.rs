@@ -387,3 +387,45 @@ fn a_reader_holds_a_record_through_a_hundred_rolls() {
             .sum();
     assert_eq!(rest, 100);
 }
+
+#[test]
+fn a_gap_met_while_partitions_are_merged_is_told_once() {
+    let broker = Broker::in_memory().expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new().partitions(2)).expect("create");
+    for number in 0..2000 {
+        for partition in 0..2 {
+            let at = Timestamp::from_millis(number);
+            topic.send(Record::new("x").partition(partition).timestamp(at)).expect("send");
+        }
+    }
+    let mut reader = broker
+        .reader()
+        .topic("t", Start::Earliest)
+        .merge_by_timestamp()
+        .max_records(15)
+        .open()
+        .expect("reader");
+    assert_eq!(reader.try_poll().expect("poll").len(), 15);
+    // Some of what goes was read ahead, and comes.
+    topic.delete_records(1, 1900).expect("delete");
+    let (mut next, mut gaps) = ([8, 7], 0);
+    while next != [2000, 2000] {
+        match reader.try_poll() {
+            Ok(batch) => {
+                assert!(!batch.is_empty(), "{next:?}");
+                for record in &batch {
+                    let next = &mut next[record.partition() as usize];
+                    assert_eq!(record.offset(), *next);
+                    *next += 1;
+                }
+            }
+            Err(Error::Gap { partition: 1, from, to: 1900, .. }) => {
+                assert_eq!(from, next[1]);
+                next[1] = 1900;
+                gaps += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(gaps, 1);
+}

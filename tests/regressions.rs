@@ -416,3 +416,38 @@ fn an_empty_segment_does_not_outlive_its_broker() {
         }
     }
 }
+
+/// Not a bug yet: the new beginning of a log is durable before any of its files goes, so nothing that
+/// was deleted comes back.
+#[test]
+fn deleted_records_do_not_come_back() {
+    let value = [7; 900];
+    // In the middle of a segment, where no file goes, and far beyond the first one.
+    for before in [2, 25] {
+        for is_cut in [false, true] {
+            let disk = SimulatedDisk::new(before);
+            let open = |disk: &SimulatedDisk| {
+                Broker::builder("data").simulated_disk(disk).open().expect("open")
+            };
+            let broker = open(&disk);
+            let config = TopicConfig::new().segment_bytes(4096);
+            let topic = broker.create_topic("t", config).expect("create");
+            for _ in 0..30 {
+                topic.send(Record::new(&value)).expect("send");
+            }
+            assert_eq!(topic.delete_records(0, before).expect("delete"), before);
+            let disk = if is_cut {
+                disk.cut_power()
+            } else {
+                broker.close().expect("close");
+                disk
+            };
+            let broker = open(&disk);
+            let topic = broker.topic("t").expect("topic");
+            assert_eq!(topic.earliest_offset(0).expect("offset"), before, "cut: {is_cut}");
+            let (end, found) = (topic.latest_offset(0).expect("offset"), count(&broker));
+            assert!(is_cut && end >= before || end == 30, "{end}");
+            assert_eq!(found.expect("read"), end - before);
+        }
+    }
+}

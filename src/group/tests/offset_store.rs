@@ -6,8 +6,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::background::{Background, Deferred};
+use crate::background::{Background, Deferred, Job, Urgency};
 use crate::error::Error;
+use crate::group::entry::{Entry, MAX_ENTRY_BYTES, OffsetEntry, TopicEntry};
+use crate::group::stored_offsets::StoredOffsets;
 use crate::group::{Backwards, OffsetStore, TopicOffsets};
 use crate::storage::{Storage, split_mix};
 use crate::testing::{Failure, SimulatedDisk};
@@ -260,4 +262,117 @@ fn nothing_is_done_in_the_directory_after_the_store_was_closed() {
             assert!(before == names(), "round {round}");
         });
     }
+}
+
+/// Whoever asks for a commit to be synced is not to be told so because nothing had to be written.
+#[test]
+fn what_is_found_counts_as_written_and_not_as_synced() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new(seed);
+        let store = open(&disk).expect("open");
+        store.prepare().expect("prepare");
+        store.commit("g", &offsets(0, 100, ""), Backwards::Refuse, 0).expect("commit");
+        // A process that is killed leaves what it has written in the page cache alone.
+        drop(store);
+        let store = open(&disk).expect("open");
+        assert_eq!(store.committed_in("g", "topic", 7, 0), Some(100.into()));
+        let again = store.commit("g", &offsets(0, 100, ""), Backwards::Refuse, 0).expect("commit");
+        store.sync_to(again).expect("sync");
+        let disk = disk.cut_power();
+        let store = open(&disk).expect("open");
+        assert_eq!(store.committed_in("g", "topic", 7, 0), Some(100.into()), "seed {seed}");
+    }
+}
+
+/// Leaves every job undone.
+#[derive(Debug)]
+struct Never;
+
+impl Background for Never {
+    fn submit(&self, _urgency: Urgency, _job: Job) {}
+
+    fn stop(&self) {}
+}
+
+/// A commit that waits for the store's lock while it is closed begins no file, and is not told that it
+/// was written.
+#[test]
+fn a_commit_that_meets_a_close_is_kept_or_refused() {
+    let text = "m".repeat(4000);
+    // All but the last are committed already: looking at them takes a while.
+    let mut many: Vec<_> = (0..20_000).map(|_| (5, 1.into())).collect();
+    many.push((99_999, 42.into()));
+    let many = [TopicOffsets { topic: "topic".into(), id: 7, offsets: many }];
+    for round in 0..20 {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let storage: Arc<dyn Storage> = Arc::new(crate::storage::disk::Disk);
+        let background: Arc<dyn Background> = Arc::new(Never);
+        let path = dir.path().join("offsets");
+        let open = || {
+            let store = OffsetStore::open(&storage, &background, path.clone(), |_, _| true);
+            Arc::new(store.expect("open"))
+        };
+        let names = || -> Vec<_> {
+            let entries = std::fs::read_dir(&path).expect("list");
+            let mut names: Vec<_> = entries
+                .map(|entry| entry.expect("entry"))
+                .map(|entry| (entry.file_name(), std::fs::read(entry.path()).expect("read")))
+                .collect();
+            names.sort();
+            names
+        };
+        // A process that is killed just after it began another file: the one before is there still.
+        let store = open();
+        store.commit("g", &offsets(5, 1, ""), Backwards::Refuse, 0).expect("commit");
+        for offset in 0..20 {
+            store.commit("g", &offsets(0, offset, &text), Backwards::Refuse, 0).expect("commit");
+        }
+        drop(store);
+        let store = open();
+        std::thread::scope(|scope| {
+            let commit = scope.spawn(|| store.commit("g", &many, Backwards::Refuse, 0));
+            std::thread::sleep(std::time::Duration::from_micros(round * 300));
+            store.close().expect("close");
+            let before = names();
+            let result = commit.join().expect("thread");
+            assert!(before == names(), "round {round}");
+            let found = open().committed_in("g", "topic", 7, 99_999);
+            assert_eq!(result.is_ok(), found.is_some(), "round {round}: {result:?}");
+        });
+    }
+}
+
+/// No entry is written that is too long to be read again: a commit that long is refused, and what a
+/// file begins with stands in several.
+#[test]
+fn many_partitions_with_long_texts_can_be_read_again() {
+    let text = "m".repeat(4096);
+    let mut known = StoredOffsets::default();
+    for part in 0..2 {
+        let entry = |partition| OffsetEntry { partition, offset: 1, metadata: &text };
+        let offsets = (part * 2500..(part + 1) * 2500).map(entry).collect();
+        let topics = vec![TopicEntry { topic: "topic", id: 7, offsets }];
+        known.apply(&Entry::Commit { group: "g", topics }, 0);
+    }
+    let mut again = StoredOffsets::default();
+    for (at, body) in known.snapshot() {
+        assert!(body.len() <= MAX_ENTRY_BYTES, "{} bytes", body.len());
+        again.apply(&Entry::decode(&body).expect("decode"), at);
+    }
+    let stored = again.topic("g", "topic", 7).expect("topic");
+    assert_eq!(stored.partitions.len(), 5000);
+
+    let disk = SimulatedDisk::new(1);
+    let store = open(&disk).expect("open");
+    let commit = |partitions: u32| {
+        let offset = |partition| (partition, (1, text.as_str()).into());
+        let offsets = (0..partitions).map(offset).collect();
+        let offsets = [TopicOffsets { topic: "topic".into(), id: 7, offsets }];
+        store.commit("g", &offsets, Backwards::Refuse, 0).map(drop)
+    };
+    assert!(matches!(commit(5000), Err(Error::CommitMetadataTooLong { .. })));
+    commit(20).expect("commit");
+    store.close().expect("close");
+    let store = open(&disk).expect("open");
+    assert_eq!(store.group("g").expect("group")[0].offsets.len(), 20);
 }
