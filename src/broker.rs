@@ -4,7 +4,6 @@
 //! `topics`, a topic's `changing`, append locks by rising partition number, a log's `sealing`, a log's
 //! `slots`, and leaf locks.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,16 +14,14 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::config::{TopicConfig, check_topic_name};
-use crate::description::{
-    PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription,
-};
+use crate::description::{PartitionDescription, RecoveryReport, TopicDescription};
 use crate::error::{Error, Result};
-use crate::group::{Groups, OffsetStore, clamp_commits};
+use crate::group::{Groups, clamp_commits};
+use crate::opening::{Topics, lock, open_offsets, open_topics};
 use crate::partition::Partition;
 use crate::storage::{LockGuard, remove_tree};
-use crate::topic::{Surroundings, TopicShape, TopicState, is_unfinished};
+use crate::topic::{Surroundings, TopicShape, TopicState};
 
-const LOCK_FILE: &str = "LOCK";
 const TOPICS_DIR: &str = "topics";
 const OFFSETS_DIR: &str = "offsets";
 
@@ -62,7 +59,7 @@ pub(crate) struct BrokerInner {
     auto_create_partitions: Option<u32>,
     recovery: RecoveryReport,
     /// The open topics. Written when one is created or deleted.
-    topics: RwLock<BTreeMap<Arc<str>, Arc<TopicState>>>,
+    topics: RwLock<Topics>,
     /// Held while a topic is created or deleted, and while the broker is closed.
     admin: Mutex<()>,
     /// Set once, under `admin`, when the broker closes. Stored with Release, loaded with Acquire.
@@ -454,55 +451,4 @@ impl fmt::Debug for BrokerInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BrokerInner").field("dir", &self.dir).finish_non_exhaustive()
     }
-}
-
-fn lock(around: &Surroundings, dir: &Path) -> Result<LockGuard> {
-    let path = dir.join(LOCK_FILE);
-    let owner = std::process::id().to_string();
-    let locked = around
-        .storage
-        .lock(&path, &owner)
-        .map_err(|error| Error::space("locking", &path, 0, error))?;
-    locked.ok_or_else(|| {
-        let text = around.storage.read(&path, 32).unwrap_or_default();
-        let pid = String::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
-        Error::Locked { path: dir.to_path_buf(), pid }
-    })
-}
-
-/// Opens what groups have committed in these topics.
-fn open_offsets(around: &Surroundings, dir: PathBuf, topics: &Topics) -> Result<Arc<OffsetStore>> {
-    let is_topic =
-        |name: &str, id: u64| topics.get(name).is_some_and(|topic| topic.shape().id == id);
-    let store = OffsetStore::open(&around.storage, &around.background, dir, is_topic)?;
-    Ok(Arc::new(store))
-}
-
-type Topics = BTreeMap<Arc<str>, Arc<TopicState>>;
-
-/// Opens every topic, and removes what interrupted creations and deletions left.
-fn open_topics(around: &Surroundings, dir: &Path) -> Result<(Topics, RecoveryReport)> {
-    let mut topics = Topics::new();
-    let mut report = RecoveryReport::default();
-    // Whoever made these topics may have failed to make them durable; what is used must be.
-    around.storage.sync_dir(dir).map_err(|error| Error::io("syncing directory", dir, error))?;
-    let mut entries =
-        around.storage.list(dir).map_err(|error| Error::io("listing directory", dir, error))?;
-    entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    for entry in entries {
-        let path = dir.join(&entry.name);
-        if is_unfinished(&entry.name) {
-            remove_tree(&*around.storage, &path)
-                .map_err(|error| Error::io("removing leftover", &path, error))?;
-        } else if entry.is_dir && check_topic_name(&entry.name).is_ok() {
-            let (topic, recoveries) = TopicState::open(around, dir, &entry.name)?;
-            let describe =
-                |(number, recovery)| PartitionRecovery::of(&entry.name, number, recovery);
-            report.partitions.extend(recoveries.into_iter().map(describe));
-            topics.insert(Arc::clone(topic.name()), Arc::new(topic));
-        } else {
-            log::warn!("{} is not a topic and is left alone", path.display());
-        }
-    }
-    Ok((topics, report))
 }

@@ -10,7 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::batch::{Batch, Source};
+use crate::assigned::Assigned;
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::log::{Budget, LogCursor};
 use crate::merge::Merge;
@@ -48,7 +49,7 @@ impl Limits {
 /// Reads partitions in turn. A partition is known by its place, which it has until it is removed.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Option<Assigned>>,
     /// Places that are not taken.
     free: Vec<usize>,
     places: HashMap<TopicPartition, usize>,
@@ -65,17 +66,6 @@ pub(crate) struct Fetcher {
     touched: Vec<usize>,
     /// Gaps that were met and are to be told, each by a fetch of its own.
     untold: VecDeque<Error>,
-}
-
-/// A partition that is read.
-#[derive(Debug)]
-struct Slot {
-    name: TopicPartition,
-    partition: Arc<Partition>,
-    cursor: LogCursor,
-    /// Whether a registration was left in the partition and has not rung.
-    registered: bool,
-    paused: bool,
 }
 
 impl Fetcher {
@@ -152,7 +142,7 @@ impl Fetcher {
         let place = self.free.pop().unwrap_or(self.slots.len());
         self.places.insert(name.clone(), place);
         let partition = Arc::clone(partition);
-        let slot = Some(Slot { name, partition, cursor, registered: false, paused: false });
+        let slot = Some(Assigned { name, partition, cursor, registered: false, paused: false });
         match self.slots.get_mut(place) {
             Some(vacant) => *vacant = slot,
             None => self.slots.push(slot),
@@ -212,11 +202,11 @@ impl Fetcher {
         self.ring.is_empty()
     }
 
-    fn slot(&self, place: usize) -> Option<&Slot> {
+    fn slot(&self, place: usize) -> Option<&Assigned> {
         self.slots.get(place)?.as_ref()
     }
 
-    fn slot_mut(&mut self, place: usize) -> Option<&mut Slot> {
+    fn slot_mut(&mut self, place: usize) -> Option<&mut Assigned> {
         self.slots.get_mut(place)?.as_mut()
     }
 
@@ -438,41 +428,6 @@ impl Fetcher {
             *registered += usize::from(slot.registered);
             !slot.registered
         });
-    }
-}
-
-impl Slot {
-    /// Adds what the partition has to `batch`, as far as `budget` goes. If the log has moved on beyond
-    /// the position, that is the error, and the position moves to where the log begins.
-    #[inline]
-    fn fill(&mut self, batch: &mut Batch, budget: &mut Budget) -> Result<()> {
-        while !budget.is_spent() {
-            let source = batch.next_source();
-            let fetched = self.cursor.fetch(source, budget, batch.records_mut());
-            let Some(segment) = fetched.map_err(|error| self.overtaken(error))? else {
-                return Ok(());
-            };
-            let topic = Arc::clone(&self.name.topic);
-            batch.add_source(Source { topic, partition: self.name.partition, segment });
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn overtaken(&mut self, error: Error) -> Error {
-        let from = self.cursor.offset();
-        let log = Arc::clone(self.partition.log());
-        loop {
-            let to = log.start_offset();
-            if from >= to || log.check_gate().is_err() {
-                return error;
-            }
-            // It fails if the log has just moved on again.
-            if self.cursor.seek(to).is_ok() {
-                let (topic, partition) = (self.name.topic.to_string(), self.name.partition);
-                return Error::Gap { topic, partition, from, to };
-            }
-        }
     }
 }
 

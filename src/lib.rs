@@ -80,6 +80,7 @@
     clippy::needless_pass_by_value,
     reason = "a record or a configuration is made for the one call it is given to"
 )]
+mod assigned;
 mod background;
 mod batch;
 mod broker;
@@ -99,6 +100,7 @@ mod maintenance;
 mod merge;
 mod offset_and_metadata;
 mod offset_reset;
+mod opening;
 mod partition;
 mod partitioner;
 mod producer;
