@@ -179,6 +179,9 @@ impl Broker {
         let (result, doomed) = self.inner.delete(name)?;
         if doomed.is_some() {
             self.inner.topics_changed();
+        } else {
+            // It was not there for a moment, which whoever reads it may have met.
+            self.inner.groups.call_all();
         }
         // The directory goes without a lock held, and if not now, then at the next open.
         if let Some(doomed) = doomed

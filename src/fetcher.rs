@@ -55,6 +55,8 @@ pub(crate) struct Fetcher {
     places: HashMap<TopicPartition, usize>,
     /// Places of partitions that may have something to read, in the order they will be asked.
     ring: VecDeque<usize>,
+    /// Places of partitions that are not asked for a while.
+    left_alone: Vec<usize>,
     /// How many have a registration that has not rung.
     registered: usize,
     waker: Arc<Waker>,
@@ -75,6 +77,7 @@ impl Fetcher {
             free: Vec::new(),
             places: HashMap::new(),
             ring: VecDeque::new(),
+            left_alone: Vec::new(),
             registered: 0,
             waker: Arc::default(),
             rang: Vec::new(),
@@ -157,6 +160,7 @@ impl Fetcher {
         let slot = self.slots.get_mut(place).and_then(Option::take)?;
         self.ring.retain(|one| *one != place);
         self.touched.retain(|one| *one != place);
+        self.left_alone.retain(|one| *one != place);
         if slot.registered {
             slot.partition.unregister(&self.waker);
             self.registered -= 1;
@@ -170,10 +174,23 @@ impl Fetcher {
         Some(place)
     }
 
-    /// Does not ask a partition again that is known to give nothing but an error.
+    /// Does not ask a partition that gives nothing but an error, until
+    /// [`ask_again`](Self::ask_again).
     pub(crate) fn leave_alone(&mut self, name: &TopicPartition) {
-        if let Some(place) = self.place(name) {
+        if let Some(place) = self.place(name)
+            && self.ring.contains(&place)
+        {
             self.ring.retain(|one| *one != place);
+            self.left_alone.push(place);
+        }
+    }
+
+    /// Asks partitions again that were left alone.
+    pub(crate) fn ask_again(&mut self) {
+        for place in std::mem::take(&mut self.left_alone) {
+            if self.slot(place).is_some_and(|slot| !slot.paused) {
+                self.ring.push_back(place);
+            }
         }
     }
 
@@ -204,10 +221,6 @@ impl Fetcher {
 
     fn slot(&self, place: usize) -> Option<&Assigned> {
         self.slots.get(place)?.as_ref()
-    }
-
-    fn slot_mut(&mut self, place: usize) -> Option<&mut Assigned> {
-        self.slots.get_mut(place)?.as_mut()
     }
 
     /// The name of the partition at a place.
@@ -264,11 +277,11 @@ impl Fetcher {
 
     /// Stops or goes on reading at a place.
     pub(crate) fn set_paused(&mut self, place: usize, paused: bool) {
-        let Some(slot) = self.slot_mut(place) else { return };
-        if slot.paused == paused {
+        let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut) else { return };
+        if std::mem::replace(&mut slot.paused, paused) == paused {
             return;
         }
-        slot.paused = paused;
+        self.left_alone.retain(|one| *one != place);
         if !paused {
             self.ring.push_back(place);
             return;
@@ -436,5 +449,32 @@ impl Drop for Fetcher {
         for slot in self.slots.iter().flatten().filter(|slot| slot.registered) {
             slot.partition.unregister(&self.waker);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Broker, Record, TopicConfig};
+
+    #[test]
+    fn a_partition_that_was_left_alone_is_asked_again() {
+        let broker = Broker::in_memory().expect("open");
+        let topic = broker.create_topic("t", TopicConfig::new().partitions(2)).expect("create");
+        let state = broker.inner.topic("t").expect("topic");
+        let mut fetcher = Fetcher::new(Limits::DEFAULT, false);
+        for number in 0..2 {
+            topic.send(Record::new("x").partition(number)).expect("send");
+            let partition = state.partition(number).expect("partition");
+            fetcher.add(TopicPartition::new("t", number), partition, 0).expect("add");
+        }
+        fetcher.leave_alone(&TopicPartition::new("t", 0));
+        fetcher.leave_alone(&TopicPartition::new("t", 1));
+        assert!(fetcher.fetch().expect("fetch").is_empty());
+        fetcher.remove(&TopicPartition::new("t", 1));
+        fetcher.ask_again();
+        fetcher.ask_again();
+        assert_eq!(fetcher.fetch().expect("fetch").len(), 1);
+        assert_eq!(fetcher.ring, [0]);
     }
 }

@@ -194,11 +194,12 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] when the broker was closed. [`Error::Gap`] when records the group had not
-    /// read were deleted: told once, reading goes on behind them. [`Error::NoCommittedOffset`] with
-    /// [`Start::Error`]. [`Error::Fenced`] when another took its static name. [`Error::Corrupt`] when what follows is damaged, [`Error::Io`]. What a
-    /// commit on the way can meet. An error concerns one partition, and the next poll may be used
-    /// to read the others.
+    /// [`Error::Closed`] when the broker was closed. [`Error::Fenced`] when another took its static
+    /// name. [`Error::Gap`] when records the group had not read were deleted: told once, reading
+    /// goes on behind them. [`Error::NoCommittedOffset`] with [`Start::Error`]. [`Error::Corrupt`]
+    /// when what follows is damaged, [`Error::Io`]. What a commit on the way can meet; that is tried
+    /// again after a while. Where an error concerns one partition, the next poll may be used to read
+    /// the others.
     pub fn poll(&mut self, timeout: Duration) -> Result<Batch> {
         if self.in_listener {
             return Ok(Batch::default());
@@ -331,7 +332,8 @@ impl Consumer {
     /// Takes out members of the group that have not polled in time.
     fn evict_if_due(&mut self) {
         let now = self.broker.clock().monotonic();
-        let Some(group) = self.group.clone().filter(|group| group.look_at() <= now) else { return };
+        let due = self.group.as_ref().filter(|group| group.look_at() <= now);
+        let Some(group) = due.map(Arc::clone) else { return };
         if group.evict_overdue(now) {
             let broker = &self.broker;
             group.rebalance(&|name| broker.shape(name));

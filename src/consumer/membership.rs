@@ -127,6 +127,7 @@ impl Consumer {
 
     fn reconcile_now(&mut self) -> Result<()> {
         self.broker.check_open()?;
+        self.fetcher.ask_again();
         self.follow_pattern();
         let group = match self.group.clone() {
             Some(group) => group,
