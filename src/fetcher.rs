@@ -275,6 +275,26 @@ impl Fetcher {
         Ok(())
     }
 
+    /// As [`seek`](Self::seek), to where somebody left off: if records behind that place are gone, it is
+    /// told, and reading goes on where the log begins.
+    pub(crate) fn seek_resumed(&mut self, place: usize, offset: u64) -> Result<()> {
+        let Some(slot) = self.slot(place) else { return Ok(()) };
+        let (name, log) = (slot.name.clone(), Arc::clone(slot.partition.log()));
+        loop {
+            let to = offset.max(log.start_offset());
+            match self.seek(place, to) {
+                // The log has just moved on.
+                Err(Error::OffsetOutOfRange { .. }) if to < log.start_offset() => {}
+                Ok(()) if to > offset => {
+                    let (topic, partition) = (name.topic.to_string(), name.partition);
+                    self.untold.push_back(Error::Gap { topic, partition, from: offset, to });
+                    return Ok(());
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Stops or goes on reading at a place.
     pub(crate) fn set_paused(&mut self, place: usize, paused: bool) {
         let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut) else { return };

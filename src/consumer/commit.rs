@@ -37,9 +37,7 @@ impl Consumer {
     ///
     /// As there.
     pub fn commit_with(&mut self, acks: Acks) -> Result<()> {
-        if !self.lent.is_empty() {
-            self.take_back();
-        }
+        self.settle_lent();
         let fetcher = &self.fetcher;
         self.progress.finish(|place| fetcher.position(place));
         self.commit_progress(Done::Finished, acks)
@@ -85,6 +83,7 @@ impl Consumer {
     ///
     /// As there.
     pub fn mark_offset(&mut self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        self.settle_lent();
         let place = self.place_of(topic, partition)?;
         let position = self.fetcher.position(place).unwrap_or(0);
         if self.progress.mark(place, position, offset) {
@@ -99,6 +98,7 @@ impl Consumer {
     ///
     /// As [`commit`](Self::commit).
     pub fn commit_marked(&mut self) -> Result<()> {
+        self.settle_lent();
         self.commit_progress(Done::Marked, self.settings.acks)
     }
 
@@ -158,6 +158,7 @@ impl Consumer {
         P: Into<TopicPartition>,
         O: Into<OffsetAndMetadata>,
     {
+        self.settle_lent();
         let mut placed = Vec::new();
         for (name, offset) in offsets {
             let (name, offset): (TopicPartition, OffsetAndMetadata) = (name.into(), offset.into());

@@ -204,9 +204,7 @@ impl Consumer {
         if self.in_listener {
             return Ok(Batch::default());
         }
-        if !self.lent.is_empty() {
-            self.take_back();
-        }
+        self.settle_lent();
         let fetcher = &self.fetcher;
         self.progress.finish(|place| fetcher.position(place));
         let result = if self.settings.max_poll_interval.is_some() {

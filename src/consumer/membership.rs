@@ -10,6 +10,7 @@ use super::subscription::Subscription;
 use crate::error::{Error, Result};
 use crate::group::{Joining, MemberLink, PinScope, Taken, TopicOffsets, Wanted};
 use crate::offset_and_metadata::OffsetAndMetadata;
+use crate::sender::Acks;
 use crate::start::Start;
 use crate::topic::TopicState;
 use crate::topic_partition::TopicPartition;
@@ -22,7 +23,8 @@ impl Consumer {
         let now = self.broker.clock().now();
         self.broker.groups().expire(now)?;
         let wanted = self.wanted();
-        self.pin_start(&wanted)?;
+        // One that comes back was told of whatever there was when it came: all else is news.
+        let pins = if is_returning { Vec::new() } else { self.pins(&wanted)? };
         let assignor = self.settings.assignor.clone();
         let assignor_name = assignor.name().into();
         let joining = Joining {
@@ -33,13 +35,29 @@ impl Consumer {
             is_returning,
             max_poll_interval: self.settings.max_poll_interval,
             now: self.broker.clock().monotonic(),
+            pins,
+            at: now.as_millis(),
         };
         let broker = &self.broker;
         let shapes = |name: &str| broker.shape(name);
         self.link.set_idle(broker.clock().monotonic());
         let group = broker.groups().join(&self.settings.group, joining, &shapes, now)?;
         self.group = Some(group);
+        self.sync_pins()
+    }
+
+    /// Has where the group begins on stable storage, if that is what commits wait for: by whomever it
+    /// was decided.
+    fn sync_pins(&self) -> Result<()> {
+        if self.settings.acks == Acks::Synced && self.decides_start() {
+            self.broker.groups().store().flush()?;
+        }
         Ok(())
+    }
+
+    /// Whether the group is to begin elsewhere than at the beginning.
+    fn decides_start(&self) -> bool {
+        matches!(self.settings.start, Start::Latest | Start::Timestamp(_))
     }
 
     /// Takes its partitions without a poll. What is wrong with one of them the first poll says.
@@ -72,48 +90,32 @@ impl Consumer {
     /// Where the group has committed nothing, and is not to begin at the beginning: decides where it
     /// does begin, once for all its members to come. Otherwise a member that ends before its first
     /// commit would leave the next one to begin later, and what lies between would be skipped.
-    fn pin_start(&self, wanted: &Wanted) -> Result<()> {
-        if !matches!(self.settings.start, Start::Latest | Start::Timestamp(_)) {
-            return Ok(());
+    fn pins(&self, wanted: &Wanted) -> Result<Vec<(TopicOffsets, PinScope)>> {
+        let mut pins = Vec::new();
+        if !self.decides_start() {
+            return Ok(pins);
         }
+        let start = self.settings.start;
         match wanted {
             Wanted::Topics { names, .. } => {
                 for name in names {
                     let Ok(topic) = self.broker.topic(name) else { continue };
                     let store = self.broker.groups().store();
                     if !store.has_topic(&self.settings.group, name, topic.shape().id) {
-                        let numbers = 0..topic.partition_count();
-                        self.pin(&topic, numbers, self.settings.start, PinScope::Topic)?;
+                        let places = places(&topic, 0..topic.partition_count(), start)?;
+                        pins.push((places, PinScope::Topic));
                     }
                 }
             }
             Wanted::Partitions(partitions) => {
                 for one in partitions {
                     let Ok(topic) = self.broker.topic(&one.topic) else { continue };
-                    let numbers = one.partition..one.partition + 1;
-                    self.pin(&topic, numbers, self.settings.start, PinScope::Partitions)?;
+                    let places = places(&topic, one.partition..one.partition + 1, start)?;
+                    pins.push((places, PinScope::Partitions));
                 }
             }
         }
-        Ok(())
-    }
-
-    fn pin(
-        &self,
-        topic: &TopicState,
-        numbers: Range<u32>,
-        start: Start,
-        scope: PinScope,
-    ) -> Result<()> {
-        let place = |number: u32| {
-            let offset = start.resolve(topic.partition(number)?)?;
-            Ok((number, OffsetAndMetadata::from(offset)))
-        };
-        let offsets = numbers.map(place).collect::<Result<Vec<_>>>()?;
-        let (name, id) = (Arc::clone(topic.name()), topic.shape().id);
-        let at = self.broker.clock().now().as_millis();
-        let start = TopicOffsets { topic: name, id, offsets };
-        self.broker.groups().pin(&self.settings.group, start, scope, at)
+        Ok(pins)
     }
 
     /// Lets go of what is no longer its own, and takes what is.
@@ -286,13 +288,16 @@ impl Consumer {
                 return Err(Error::NoCommittedOffset { group, topic, partition });
             }
             (None, Start::Offset(offset)) => self.fetcher.add(name.clone(), partition, offset)?,
-            (None, start) => {
+            (None, _) => {
                 // Where the group knows the topic and not this partition, or the topic has come to
                 // match, all of it is news; any other beginning was decided when the group began.
                 // That it is known now has to be written down, too.
-                if matches!(start, Start::Latest | Start::Timestamp(_)) {
+                if self.decides_start() {
                     let numbers = name.partition..name.partition + 1;
-                    self.pin(&topic, numbers, Start::Earliest, PinScope::Held)?;
+                    let at = self.broker.clock().now().as_millis();
+                    let begin = places(&topic, numbers, Start::Earliest)?;
+                    self.broker.groups().pin_held(&self.settings.group, begin, at)?;
+                    self.sync_pins()?;
                 }
                 let start = partition.log().start_offset();
                 self.fetcher.add_resumed(name.clone(), partition, start)?
@@ -330,6 +335,7 @@ impl Consumer {
     ///
     /// What the commit met; the consumer has left all the same.
     pub fn close(mut self) -> Result<()> {
+        self.settle_lent();
         let result = self.commit_on_leave();
         let assignment = self.assignment();
         let is_lost = self.group.as_ref().is_none_or(|group| !group.is_member(&self.link));
@@ -353,7 +359,43 @@ impl Consumer {
         }
     }
 
+    /// Writes down of topics that have come since it joined, and that it may not even have looked at,
+    /// that the group was there before them.
+    fn pin_news(&self) -> Result<()> {
+        if !self.decides_start() {
+            return Ok(());
+        }
+        let names = match &self.settings.subscription {
+            Subscription::Topics(names) => names.clone(),
+            Subscription::Pattern(pattern) => {
+                let mut names = self.broker.topic_names();
+                let matching = || names.retain(|name| pattern.matches(name));
+                // Without an answer it stays as it is.
+                if catch_unwind(AssertUnwindSafe(matching)).is_err() {
+                    return Ok(());
+                }
+                names
+            }
+            Subscription::Partitions(_) | Subscription::Nothing => return Ok(()),
+        };
+        let groups = self.broker.groups();
+        for name in names {
+            let Ok(topic) = self.broker.topic(&name) else { continue };
+            if !groups.store().has_topic(&self.settings.group, &name, topic.shape().id) {
+                let at = self.broker.clock().now().as_millis();
+                let begin = places(&topic, 0..topic.partition_count(), Start::Earliest)?;
+                groups.pin_held(&self.settings.group, begin, at)?;
+            }
+        }
+        self.sync_pins()
+    }
+
     fn leave(&mut self) {
+        if self.group.is_some()
+            && let Err(error) = self.pin_news()
+        {
+            log::warn!("group {}: where it begins in a topic: {error}", self.settings.group);
+        }
         if let Some(group) = self.group.take() {
             let broker = &self.broker;
             let now = broker.clock().now();
@@ -368,4 +410,14 @@ impl Drop for Consumer {
         drop(self.commit_on_leave());
         self.leave();
     }
+}
+
+/// Where `start` is in these partitions of a topic at this moment.
+fn places(topic: &TopicState, numbers: Range<u32>, start: Start) -> Result<TopicOffsets> {
+    let place = |number: u32| {
+        let offset = start.resolve(topic.partition(number)?)?;
+        Ok((number, OffsetAndMetadata::from(offset)))
+    };
+    let offsets = numbers.map(place).collect::<Result<Vec<_>>>()?;
+    Ok(TopicOffsets { topic: Arc::clone(topic.name()), id: topic.shape().id, offsets })
 }

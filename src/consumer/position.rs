@@ -33,6 +33,7 @@ impl Consumer {
     /// [`Error::InvalidConfig`] for [`Start::Error`], [`Error::UnknownTopic`], [`Error::Closed`],
     /// [`Error::Corrupt`], [`Error::Io`]; the position then is what it was.
     pub fn seek(&mut self, topic: &str, partition: u32, start: Start) -> Result<()> {
+        self.settle_lent();
         self.place_unplaced(topic, partition, start)?;
         let place = self.place_of(topic, partition)?;
         self.seek_place(place, start)

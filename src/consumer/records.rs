@@ -1,5 +1,6 @@
 //! A consumer as an iterator: one record after the other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::core::Consumer;
@@ -39,14 +40,26 @@ impl Consumer {
     /// Goes back to the first of the records in `batch` from `next` on, in each partition that is
     /// still read and was not moved since.
     pub(super) fn hand_back(&mut self, batch: &Batch, next: usize) {
-        for record in batch.iter().skip(next).rev() {
+        let mut firsts: BTreeMap<TopicPartition, u64> = BTreeMap::new();
+        for record in batch.iter().skip(next) {
             let name = TopicPartition::new(record.topic(), record.partition());
+            firsts.entry(name).or_insert(record.offset());
+        }
+        for (name, offset) in firsts {
             let Some(place) = self.fetcher.place(&name) else { continue };
-            if self.fetcher.position(place).is_some_and(|position| position > record.offset())
-                && let Err(error) = self.fetcher.seek(place, record.offset())
+            if self.fetcher.position(place).is_some_and(|position| position > offset)
+                && let Err(error) = self.fetcher.seek_resumed(place, offset)
             {
-                log::warn!("going back to offset {} of {name}: {error}", record.offset());
+                log::warn!("going back to offset {offset} of {name}: {error}");
             }
+        }
+    }
+
+    /// Takes back what an iterator has left that was forgotten.
+    #[inline]
+    pub(super) fn settle_lent(&mut self) {
+        if !self.lent.is_empty() {
+            self.take_back();
         }
     }
 

@@ -22,7 +22,7 @@ use super::assignor::Assignor;
 use super::description::{GroupState, MemberDescription};
 use super::member::{Member, MemberLink, Wanted};
 use super::offset_store::{Backwards, OffsetStore, TopicOffsets};
-use super::pin::{PinScope, pin};
+use super::pin::pin;
 #[cfg(test)]
 use super::planted::Planted;
 use super::state::{Calls, Joining, Shapes, State, Taken};
@@ -91,12 +91,21 @@ impl Group {
     }
 
     /// Adds a member. It has a share after the next [`rebalance`](Self::rebalance).
-    pub(crate) fn join(&self, joining: Joining) -> Result<()> {
+    ///
+    /// Where the group is to begin is decided under the same lock: not if the member is refused, and
+    /// before anybody takes a partition.
+    pub(crate) fn join(&self, mut joining: Joining) -> Result<()> {
         let mut calls = Calls::default();
         let result = {
             let mut state = self.state.lock();
             let look_at = joining.look_at();
-            let result = state.add(&self.name, joining, &mut calls);
+            let pins = state.undecided(std::mem::take(&mut joining.pins));
+            let (id, at) = (Arc::clone(joining.link.id()), joining.at);
+            let result = state.add(&self.name, joining, &mut calls).and_then(|()| {
+                let pin = |(start, scope)| pin(&self.store, &self.name, start, scope, at);
+                let pinned = pins.into_iter().try_for_each(pin);
+                pinned.inspect_err(|_| state.remove(&id, &mut calls))
+            });
             if result.is_ok() && look_at < self.look_at.load(Ordering::Relaxed) {
                 // Whoever sleeps has to wake up earlier than it meant to.
                 self.look_at.store(look_at, Ordering::Relaxed);
@@ -240,21 +249,6 @@ impl Group {
         drop(state);
         self.store.follow_up();
         written
-    }
-
-    /// Commits where the group is to begin, as far as that has not been decided.
-    pub(super) fn pin(&self, mut start: TopicOffsets, scope: PinScope, at: i64) -> Result<()> {
-        let state = self.state.lock();
-        if scope == PinScope::Topic && state.has_begun(&start.topic, start.id) {
-            return Ok(());
-        }
-        if scope == PinScope::Partitions {
-            let topic = Arc::clone(&start.topic);
-            start.offsets.retain(|(number, _)| {
-                !state.is_owned(&TopicPartition::new(Arc::clone(&topic), *number))
-            });
-        }
-        pin(&self.store, &self.name, start, scope, at)
     }
 
     /// When to look for members that have not polled in time, by the monotonic clock in milliseconds.

@@ -199,23 +199,10 @@ impl Groups {
         names
     }
 
-    /// Commits where a group is to begin in a topic, as far as that has not been decided. What others
-    /// have committed, or are reading, stays as it is.
-    pub(crate) fn pin(
-        &self,
-        name: &str,
-        start: TopicOffsets,
-        scope: PinScope,
-        at: i64,
-    ) -> Result<()> {
-        {
-            // Two that begin at the same time must not move each other's beginning.
-            let active = self.active.lock();
-            match active.get(name) {
-                Some(group) => group.pin(start, scope, at)?,
-                None => pin(&self.store, name, start, scope, at)?,
-            }
-        }
+    /// Commits where a group begins in partitions that the member holds who asks, as far as that has
+    /// not been decided.
+    pub(crate) fn pin_held(&self, name: &str, start: TopicOffsets, at: i64) -> Result<()> {
+        pin(&self.store, name, start, PinScope::Held, at)?;
         self.store.follow_up();
         Ok(())
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::assignor::Assignor;
 use super::member::{Member, MemberLink, Wanted};
-use super::offset_store::OffsetStore;
+use super::offset_store::{OffsetStore, TopicOffsets};
+use super::pin::PinScope;
 use super::plan::Plan;
 #[cfg(test)]
 use super::planted::Planted;
@@ -59,6 +60,10 @@ pub(crate) struct Joining {
     pub(crate) max_poll_interval: Option<Duration>,
     /// The time by the monotonic clock, in milliseconds.
     pub(crate) now: u64,
+    /// Where the group is to begin, as far as that has not been decided when it joins, and the time in
+    /// milliseconds since the Unix epoch.
+    pub(crate) pins: Vec<(TopicOffsets, PinScope)>,
+    pub(crate) at: i64,
 }
 
 impl Joining {
@@ -242,15 +247,43 @@ impl State {
     /// Whether the group reads a topic, or has a member who will when it looks.
     pub(super) fn has_begun(&self, topic: &str, id: u64) -> bool {
         self.is_there(topic, id)
-            || self
-                .members
-                .values()
-                .any(|member| matches!(member.wanted, Wanted::Topics { is_pattern: true, .. }))
+            || self.members.values().any(|member| match &member.wanted {
+                Wanted::Topics { names, is_pattern } => {
+                    *is_pattern || names.iter().any(|name| **name == *topic)
+                }
+                Wanted::Partitions(_) => false,
+            })
+    }
+
+    /// What of these beginnings has not been decided.
+    pub(super) fn undecided(
+        &self,
+        pins: Vec<(TopicOffsets, PinScope)>,
+    ) -> Vec<(TopicOffsets, PinScope)> {
+        let undecided = |(mut start, scope): (TopicOffsets, PinScope)| {
+            if scope == PinScope::Topic && self.has_begun(&start.topic, start.id) {
+                return None;
+            }
+            if scope == PinScope::Partitions {
+                let topic = Arc::clone(&start.topic);
+                start.offsets.retain(|(number, _)| {
+                    !self.is_owned(&TopicPartition::new(Arc::clone(&topic), *number))
+                });
+            }
+            Some((start, scope))
+        };
+        pins.into_iter().filter_map(undecided).collect()
     }
 
     /// Whether a partition is somebody's.
     pub(super) fn is_owned(&self, partition: &TopicPartition) -> bool {
-        self.owners.contains_key(partition) || self.holders.contains_key(partition)
+        let names = |member: &Member| match &member.wanted {
+            Wanted::Partitions(theirs) => theirs.contains(partition),
+            Wanted::Topics { .. } => false,
+        };
+        self.owners.contains_key(partition)
+            || self.holders.contains_key(partition)
+            || self.members.values().any(names)
     }
 
     /// Whether a member may go on with a partition it holds: it is still its own, and the topic is

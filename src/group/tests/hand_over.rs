@@ -51,6 +51,8 @@ impl Member {
             is_returning: false,
             max_poll_interval: None,
             now: 0,
+            pins: Vec::new(),
+            at: 0,
         };
         group.join(joining).expect("join");
         group.rebalance(&|_| Some(SHAPE));
