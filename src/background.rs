@@ -29,6 +29,10 @@ pub(crate) trait Background: Debug + Send + Sync {
     fn submit(&self, urgency: Urgency, job: Job);
     /// Does what is left, and then takes no more.
     fn stop(&self);
+    /// Whether the calling thread is one that does such work, and so must not wait for its end.
+    fn is_own_thread(&self) -> bool {
+        false
+    }
 }
 
 /// Does every job at once, on the thread that submits it.

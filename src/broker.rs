@@ -8,9 +8,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::config::{TopicConfig, check_topic_name};
@@ -64,6 +65,9 @@ pub(crate) struct BrokerInner {
     admin: Mutex<()>,
     /// Set once, under `admin`, when the broker closes. Stored with Release, loaded with Acquire.
     closed: AtomicBool,
+    /// A leaf lock, and the bell that rings when closing is done.
+    closing: Mutex<Closing>,
+    has_closed: Condvar,
     /// The directory's lock, until the broker is closed.
     lock: Mutex<Option<LockGuard>>,
     /// Gives each producer another place to begin its choices. Relaxed: only its values matter.
@@ -317,6 +321,8 @@ impl BrokerInner {
             topics: RwLock::new(topics),
             admin: Mutex::new(()),
             closed: AtomicBool::new(false),
+            closing: Mutex::new(Closing::NotYet),
+            has_closed: Condvar::new(),
             lock: Mutex::new(Some(lock)),
             producers: AtomicU64::new(0),
             groups,
@@ -420,8 +426,10 @@ impl BrokerInner {
     fn close(&self) -> Result<()> {
         let admin = self.admin.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+            drop(admin);
+            return self.wait_until_closed();
         }
+        *self.closing.lock() = Closing::By(std::thread::current().id());
         let topics = std::mem::take(&mut *self.topics.write());
         for topic in topics.values() {
             topic.close();
@@ -438,12 +446,39 @@ impl BrokerInner {
         *self.lock.lock() = None;
         self.groups.call_all();
         log::info!("closed {}", self.dir.display());
+        *self.closing.lock() = Closing::Done(result.clone());
+        self.has_closed.notify_all();
         result
     }
+
+    /// Waits until whoever closes is done, and returns what came of it. One whose end the closing waits
+    /// for does not: a logger, say, that closes the broker it is called by.
+    fn wait_until_closed(&self) -> Result<()> {
+        let mut closing = self.closing.lock();
+        loop {
+            match &*closing {
+                Closing::Done(result) => return result.clone(),
+                Closing::By(thread) if *thread == std::thread::current().id() => return Ok(()),
+                _ if self.around.background.is_own_thread() => return Ok(()),
+                _ => self.has_closed.wait(&mut closing),
+            }
+        }
+    }
+}
+
+/// How far closing has come.
+#[derive(Debug)]
+enum Closing {
+    NotYet,
+    By(ThreadId),
+    Done(Result<()>),
 }
 
 impl Drop for BrokerInner {
     fn drop(&mut self) {
+        if self.check_open().is_err() {
+            return;
+        }
         if let Err(error) = self.close() {
             log::error!("closing {}: {error}", self.dir.display());
         }

@@ -4,7 +4,7 @@
 //! Two a broker. They end when the broker closes, after what was already handed to them.
 
 use std::path::Path;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
@@ -42,29 +42,38 @@ impl Background for Maintenance {
         self.at_once.stop();
         self.later.stop();
     }
+
+    fn is_own_thread(&self) -> bool {
+        let current = std::thread::current().id();
+        self.at_once.id == current || self.later.id == current
+    }
 }
 
 /// A queue of jobs and the thread that does them; `None` once it has ended.
 #[derive(Debug)]
-struct Worker(Mutex<Option<(Sender<Job>, JoinHandle<()>)>>);
+struct Worker {
+    running: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
+    id: ThreadId,
+}
 
 impl Worker {
     fn start(name: &str) -> std::io::Result<Self> {
         let (jobs, queue) = crossbeam_channel::unbounded();
         let thread =
             std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&queue))?;
-        Ok(Self(Mutex::new(Some((jobs, thread)))))
+        let id = thread.thread().id();
+        Ok(Self { running: Mutex::new(Some((jobs, thread))), id })
     }
 
     fn submit(&self, job: Job) {
-        if let Some((jobs, _)) = &*self.0.lock() {
+        if let Some((jobs, _)) = &*self.running.lock() {
             // It fails only if the thread is gone, and then close() does what is left.
             drop(jobs.send(job));
         }
     }
 
     fn stop(&self) {
-        let running = self.0.lock().take();
+        let running = self.running.lock().take();
         if let Some((jobs, thread)) = running {
             drop(jobs);
             // The result is that of a thread that catches every panic.

@@ -451,3 +451,27 @@ fn deleted_records_do_not_come_back() {
         }
     }
 }
+
+/// Symptom: a thread that closed a broker while another was closing it was told that it was closed, and
+/// could not open the directory. Cause: the second did not wait for the first. Fix: it does, and
+/// returns what the first does.
+#[test]
+fn whoever_is_told_that_a_broker_is_closed_can_open_its_directory() {
+    for _ in 0..30 {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let broker = Broker::open(dir.path()).expect("open");
+        let config = TopicConfig::new().segment_bytes(64 << 10);
+        let topic = broker.create_topic("t", config).expect("create");
+        for _ in 0..60 {
+            topic.send(Record::new(&[7; 16 << 10])).expect("send");
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| broker.close().expect("close"));
+            while broker.topic("t").is_ok() {
+                std::hint::spin_loop();
+            }
+            broker.close().expect("close");
+            drop(Broker::open(dir.path()).expect("the directory is free"));
+        });
+    }
+}
