@@ -337,6 +337,7 @@ impl Fetcher {
     /// Returns records that are there, without waiting.
     #[inline]
     pub(crate) fn fetch(&mut self) -> Result<Batch> {
+        self.touched.clear();
         if let Some(gap) = self.untold.pop_front() {
             return Err(gap);
         }
@@ -496,5 +497,23 @@ mod tests {
         fetcher.ask_again();
         assert_eq!(fetcher.fetch().expect("fetch").len(), 1);
         assert_eq!(fetcher.ring, [0]);
+    }
+
+    /// Symptom: a reader grew by a few bytes with each poll. Cause: what the last fetch returned records
+    /// from was noted for consumers, and readers do not ask. Fix: a fetch forgets what the one before
+    /// noted.
+    #[test]
+    fn what_was_noted_of_a_fetch_does_not_pile_up() {
+        let broker = Broker::in_memory().expect("open");
+        let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+        let state = broker.inner.topic("t").expect("topic");
+        let mut fetcher = Fetcher::new(Limits::DEFAULT, false);
+        let partition = state.partition(0).expect("partition");
+        fetcher.add(TopicPartition::new("t", 0), partition, 0).expect("add");
+        for _ in 0..100 {
+            topic.send(Record::new("x")).expect("send");
+            assert_eq!(fetcher.fetch().expect("fetch").len(), 1);
+            assert_eq!(fetcher.touched, [0]);
+        }
     }
 }

@@ -70,9 +70,7 @@ impl Consumer {
         self.progress.untouch(|place| fetcher.position(place));
         Ok(batch)
     }
-}
 
-impl Consumer {
     /// Takes back what an iterator was given and did not return. What it returned last is done with if
     /// the application commits or polls.
     #[cold]
