@@ -41,7 +41,7 @@ impl Consumer {
         let broker = &self.broker;
         let shapes = |name: &str| broker.shape(name);
         self.link.set_idle(broker.clock().monotonic());
-        let group = broker.groups().join(&self.settings.group, joining, &shapes, now)?;
+        let group = broker.groups().join(&self.settings.group, joining, &shapes)?;
         self.group = Some(group);
         self.sync_pins()
     }

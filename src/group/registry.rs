@@ -87,8 +87,8 @@ impl Groups {
         name: &str,
         joining: Joining,
         shapes: Shapes<'_>,
-        now: Timestamp,
     ) -> Result<Arc<Group>> {
+        let now = Timestamp::from_millis(joining.at);
         let group = {
             let mut groups = self.active.lock();
             let present = groups.get(name).map(Arc::clone);
