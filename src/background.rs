@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::{self, Debug};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -27,6 +28,8 @@ pub(crate) enum Urgency {
 pub(crate) trait Background: Debug + Send + Sync {
     /// Does `job` now or soon. After the broker has begun to close it may not be done at all.
     fn submit(&self, urgency: Urgency, job: Job);
+    /// Does `job` when `delay` has passed. Those that wait when the broker closes are not done.
+    fn submit_after(&self, delay: Duration, job: Job);
     /// Does what is left, and then takes no more.
     fn stop(&self);
     /// Whether the calling thread is one that does such work, and so must not wait for its end.
@@ -41,6 +44,10 @@ pub(crate) struct Inline;
 
 impl Background for Inline {
     fn submit(&self, _urgency: Urgency, job: Job) {
+        job();
+    }
+
+    fn submit_after(&self, _delay: Duration, job: Job) {
         job();
     }
 
@@ -78,6 +85,10 @@ impl Background for Deferred {
     fn submit(&self, _urgency: Urgency, job: Job) {
         self.waiting.lock().push_back(job);
         self.work_down_to(DEFERRED);
+    }
+
+    fn submit_after(&self, _delay: Duration, job: Job) {
+        self.submit(Urgency::Later, job);
     }
 
     fn stop(&self) {

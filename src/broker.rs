@@ -366,7 +366,10 @@ impl BrokerInner {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        self.around.admission.check_owner()
     }
 
     /// The topic of this name.
@@ -424,6 +427,8 @@ impl BrokerInner {
     }
 
     fn close(&self) -> Result<()> {
+        // In a forked child nothing of it is this process's: neither files, nor threads, nor the lock.
+        self.around.admission.check_process()?;
         let admin = self.admin.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             drop(admin);
@@ -476,7 +481,7 @@ enum Closing {
 
 impl Drop for BrokerInner {
     fn drop(&mut self) {
-        if self.check_open().is_err() {
+        if self.closed.load(Ordering::Acquire) || self.around.admission.check_process().is_err() {
             return;
         }
         if let Err(error) = self.close() {

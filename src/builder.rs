@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::Admission;
 use crate::background::{Background, Deferred, Inline};
 use crate::broker::{Broker, BrokerInner, Opening};
 use crate::clock::{Clock, ManualClock};
 use crate::config::TopicConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 use crate::maintenance::Maintenance;
-use crate::storage::Storage;
-use crate::storage::disk::Disk;
+use crate::recovery_mode::{HowToOpen, RecoveryMode};
+use crate::storage::disk::{Disk, random};
 use crate::storage::memory::MemoryStorage;
+use crate::storage::read_only::ReadOnly;
 use crate::storage::simulated::SimulatedDisk;
+use crate::storage::{Storage, file_system};
 use crate::topic::Surroundings;
 
 /// Describes a broker. Made by [`Broker::builder`].
@@ -34,6 +38,11 @@ pub struct BrokerBuilder {
     clock: Clock,
     auto_create_partitions: Option<u32>,
     offsets_retention: Option<Duration>,
+    file_access: FileAccess,
+    min_free_bytes: Option<u64>,
+    recovery_mode: RecoveryMode,
+    read_only: bool,
+    allow_remote: bool,
 }
 
 /// Where the bytes are kept.
@@ -65,6 +74,11 @@ impl Broker {
             clock: Clock::system(),
             offsets_retention: None,
             auto_create_partitions: None,
+            file_access: FileAccess::Auto,
+            min_free_bytes: None,
+            recovery_mode: RecoveryMode::default(),
+            read_only: false,
+            allow_remote: false,
         }
     }
 
@@ -106,6 +120,68 @@ impl BrokerBuilder {
         self
     }
 
+    /// How many bytes of the file system are to stay free: with fewer, sends are
+    /// [`Error::StorageFull`](crate::Error::StorageFull), while reading, committing, deleting records
+    /// and closing go on. Sends work again by themselves when there is room. 0 turns it off. Default:
+    /// 64 MiB, or a fiftieth of the file system if that is less.
+    ///
+    /// It is looked at whenever a segment takes room, and once a second.
+    pub fn min_free_bytes(mut self, bytes: u64) -> Self {
+        self.min_free_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether segments are reached through mappings or system calls. Default:
+    /// [`FileAccess::Auto`].
+    pub fn file_access(mut self, access: FileAccess) -> Self {
+        self.file_access = access;
+        self
+    }
+
+    /// What is done about a log that does not end as it should. Default:
+    /// [`RecoveryMode::TruncateTail`].
+    pub fn recovery_mode(mut self, mode: RecoveryMode) -> Self {
+        self.recovery_mode = mode;
+        self
+    }
+
+    /// Opens what is there to be looked at, as it is at this moment, and changes nothing: no lock is
+    /// taken, no file is made, nothing is cut. Default: off.
+    ///
+    /// Reading works; whatever would change something is
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly). It works on a directory that cannot be written to,
+    /// and beside the broker that owns the directory, of which what comes later is not seen.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path();
+    /// use forebay::{Broker, Error, Record, Start, TopicConfig};
+    ///
+    /// let owner = Broker::open(path)?;
+    /// owner.create_topic("orders", TopicConfig::new())?.send(Record::new("paid"))?;
+    ///
+    /// let broker = Broker::builder(path).read_only().open()?;
+    /// let mut reader = broker.reader().topic("orders", Start::Earliest).open()?;
+    /// assert_eq!(reader.try_poll()?.len(), 1);
+    /// let refused = broker.topic("orders")?.send(Record::new("no"));
+    /// assert!(matches!(refused, Err(Error::ReadOnly { .. })));
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Opens a directory that lies on a file system of another machine (NFS, SMB, 9P, Ceph and the
+    /// like). Default: that is [`Error::RemoteFileSystem`](crate::Error::RemoteFileSystem).
+    ///
+    /// There, another machine can open the same directory at the same time, and a server that goes away
+    /// can kill the process.
+    pub fn allow_remote_file_system(mut self) -> Self {
+        self.allow_remote = true;
+        self
+    }
+
     /// Keeps everything in memory, and nothing on disk. Default: on disk.
     pub fn in_memory(mut self) -> Self {
         self.place = Place::Memory;
@@ -137,14 +213,17 @@ impl BrokerBuilder {
         if let Some(partitions) = self.auto_create_partitions {
             TopicConfig::new().partitions(partitions).validate()?;
         }
-        let (storage, background): (Arc<dyn Storage>, Arc<dyn Background>) = match self.place {
-            Place::Disk => (Arc::new(Disk), Arc::new(Maintenance::start(&self.dir)?)),
-            Place::Memory => (Arc::new(MemoryStorage::new(Disk.random())), Arc::new(Inline)),
-            Place::Simulated(disk) => (Arc::new(disk.shared), Arc::<Deferred>::default()),
+        let storage = self.storage()?;
+        let admission = Arc::new(Admission::new(&storage, &self.dir, self.min_free_bytes));
+        let background: Arc<dyn Background> = match self.place {
+            Place::Disk => Arc::new(Maintenance::start(&self.dir, &admission)?),
+            Place::Memory => Arc::new(Inline),
+            Place::Simulated(_) => Arc::<Deferred>::default(),
         };
+        let how = HowToOpen { mode: self.recovery_mode, read_only: self.read_only };
         let inner = BrokerInner::open(Opening {
             dir: self.dir,
-            around: Surroundings { storage, background: Arc::clone(&background) },
+            around: Surroundings { storage, background: Arc::clone(&background), admission, how },
             clock: self.clock,
             auto_create_partitions: self.auto_create_partitions,
             offsets_retention: self.offsets_retention,
@@ -156,5 +235,25 @@ impl BrokerBuilder {
                 Err(error)
             }
         }
+    }
+
+    /// The file system, as it is to be used.
+    fn storage(&self) -> Result<Arc<dyn Storage>> {
+        let storage: Arc<dyn Storage> = match &self.place {
+            Place::Disk => self.disk()?,
+            Place::Memory => Arc::new(MemoryStorage::new(random())),
+            Place::Simulated(disk) => Arc::new(Arc::clone(&disk.shared)),
+        };
+        Ok(if self.read_only { Arc::new(ReadOnly(storage)) } else { storage })
+    }
+
+    fn disk(&self) -> Result<Arc<dyn Storage>> {
+        let error = |error| Error::io("looking at the file system of", &self.dir, error);
+        let found = file_system::of(&self.dir).map_err(error)?;
+        if found.is_remote && !self.allow_remote {
+            let (path, kind) = (self.dir.clone(), found.name);
+            return Err(Error::RemoteFileSystem { path, kind });
+        }
+        Ok(Arc::new(Disk::new(&self.dir, self.file_access).map_err(error)?))
     }
 }

@@ -1,6 +1,9 @@
 //! What a broker tells about itself: plain values, taken at one moment.
 
+use std::time::Duration;
+
 use crate::config::TopicConfig;
+use crate::damage::Damage;
 use crate::error::Result;
 use crate::group::CommitRecovery;
 use crate::log::{Log, Recovery};
@@ -41,12 +44,19 @@ pub struct PartitionRecovery {
     pub from_offset: u64,
     /// The offset behind the last record that was kept.
     pub end_offset: u64,
+    /// How many records were read and found whole.
+    pub records_kept: u64,
     /// How many bytes behind that record held something and were cut.
     pub bytes_cut: u64,
     /// How many segments behind the cut were removed.
     pub segments_removed: usize,
     /// What stood where the log was cut; `None` if it simply ended.
     pub reason: Option<String>,
+    /// What is damaged although it was on stable storage. Nothing of it was cut; reading it is
+    /// [`Error::Corrupt`](crate::Error::Corrupt).
+    pub damage: Vec<Damage>,
+    /// How long it took.
+    pub duration: Duration,
 }
 
 /// What [`Broker::describe_topic`](crate::Broker::describe_topic) tells about a topic.
@@ -97,8 +107,17 @@ impl PartitionDescription {
 impl PartitionRecovery {
     /// What recovery came to in a partition of `topic`.
     pub(crate) fn of(topic: &str, partition: u32, recovery: Recovery) -> Self {
-        let Recovery { from_offset, end_offset, bytes_cut, segments_removed, reason } = recovery;
-        let topic = topic.to_owned();
-        Self { topic, partition, from_offset, end_offset, bytes_cut, segments_removed, reason }
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            from_offset: recovery.from_offset,
+            end_offset: recovery.end_offset,
+            records_kept: recovery.records_kept,
+            bytes_cut: recovery.bytes_cut,
+            segments_removed: recovery.segments_removed,
+            reason: recovery.reason,
+            damage: recovery.damage,
+            duration: recovery.duration,
+        }
     }
 }

@@ -12,8 +12,11 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+use crate::storage::was_not_begun;
 
 /// Group commit for one partition.
 #[derive(Debug)]
@@ -60,14 +63,54 @@ impl Durability {
         self.state.lock().cause.clone()
     }
 
+    /// Poisons from outside of a sync: bytes are known to be missing.
+    pub(crate) fn give_up(&self, cause: Arc<io::Error>) {
+        self.state.lock().cause.get_or_insert(cause);
+        self.poisoned.store(true, Ordering::Release);
+        self.done.notify_all();
+    }
+
+    /// Waits until everything below `offset` is on stable storage, by whomever it is made so, for at
+    /// most `timeout`, and not when `is_over`. Returns the offset below which everything is.
+    pub(crate) fn wait_for_others(
+        &self,
+        offset: u64,
+        timeout: Duration,
+        is_over: impl Fn() -> bool,
+    ) -> Result<u64, Arc<io::Error>> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut state = self.state.lock();
+        while self.synced() < offset && !is_over() {
+            if let Some(cause) = &state.cause {
+                return Err(Arc::clone(cause));
+            }
+            match deadline {
+                None => self.done.wait(&mut state),
+                Some(deadline) if Instant::now() < deadline => {
+                    self.done.wait_until(&mut state, deadline);
+                }
+                Some(_) => break,
+            }
+        }
+        Ok(self.synced())
+    }
+
+    /// Rings those who wait for others, so that they look again.
+    pub(crate) fn ring(&self) {
+        // Whoever has looked and not yet begun to wait holds the lock.
+        drop(self.state.lock());
+        self.done.notify_all();
+    }
+
     /// Waits until everything below `offset` is on stable storage, running `sync` if nobody else
     /// is. `sync` returns the offset below which it made everything durable; it must be at least
-    /// `offset`.
+    /// `offset`. A sync that was not begun has done no harm: whoever ran it is told, and the next
+    /// one who waits runs another.
     pub(crate) fn wait(
         &self,
         offset: u64,
         sync: impl Fn() -> io::Result<u64>,
-    ) -> Result<(), Arc<io::Error>> {
+    ) -> Result<(), WaitError> {
         if self.synced() >= offset {
             return Ok(());
         }
@@ -77,7 +120,7 @@ impl Durability {
                 return Ok(());
             }
             if let Some(cause) = &state.cause {
-                return Err(Arc::clone(cause));
+                return Err(WaitError::Poisoned(Arc::clone(cause)));
             }
             if state.syncing {
                 self.done.wait(&mut state);
@@ -88,25 +131,35 @@ impl Durability {
             let result = sync();
             state = self.state.lock();
             state.syncing = false;
+            self.done.notify_all();
             match result {
                 Ok(end) => self.synced.store(end, Ordering::Release),
+                Err(error) if was_not_begun(&error) => return Err(WaitError::NotBegun(error)),
                 Err(error) => {
                     state.cause = Some(Arc::new(error));
                     self.poisoned.store(true, Ordering::Release);
                 }
             }
-            self.done.notify_all();
         }
     }
+}
+
+/// Why what was waited for is not on stable storage.
+#[derive(Debug)]
+pub(crate) enum WaitError {
+    /// A sync failed, and none is tried again.
+    Poisoned(Arc<io::Error>),
+    /// This time no sync could be begun.
+    NotBegun(io::Error),
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::thread;
-    use std::time::Duration;
 
     use super::*;
+    use crate::storage::not_begun;
 
     #[test]
     fn after_a_failure_nothing_is_synced_again_and_all_are_told() {
@@ -117,12 +170,39 @@ mod tests {
             Err(io::Error::from(io::ErrorKind::StorageFull))
         };
         for _ in 0..3 {
-            let error = durability.wait(5, fail).expect_err("failed");
-            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            match durability.wait(5, fail).expect_err("failed") {
+                WaitError::Poisoned(cause) => assert_eq!(cause.kind(), io::ErrorKind::StorageFull),
+                other @ WaitError::NotBegun(_) => panic!("{other:?}"),
+            }
         }
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         assert_eq!(durability.synced(), 0);
         assert!(durability.poison().is_some());
+    }
+
+    #[test]
+    fn a_sync_that_was_not_begun_is_tried_again_by_the_next_one() {
+        let durability = Durability::new(0);
+        let busy = || Err(not_begun(io::Error::from(io::ErrorKind::OutOfMemory)));
+        assert!(matches!(durability.wait(5, busy), Err(WaitError::NotBegun(_))));
+        assert!(durability.poison().is_none());
+        durability.wait(5, || Ok(5)).expect("synced");
+        assert_eq!(durability.synced(), 5);
+    }
+
+    #[test]
+    fn who_waits_for_others_syncs_nothing_and_is_told_when_it_is_done() {
+        let durability = Durability::new(0);
+        let timeout = Duration::from_millis(1);
+        assert_eq!(durability.wait_for_others(5, timeout, || false).expect("nobody syncs"), 0);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| durability.wait_for_others(5, Duration::MAX, || false));
+            durability.wait(7, || Ok(7)).expect("synced");
+            assert_eq!(waiting.join().expect("no panic").expect("synced"), 7);
+            let waiting = scope.spawn(|| durability.wait_for_others(8, Duration::MAX, || false));
+            durability.give_up(Arc::new(io::ErrorKind::Other.into()));
+            assert!(waiting.join().expect("no panic").is_err());
+        });
     }
 
     #[test]

@@ -250,6 +250,30 @@ pub enum Error {
         /// What the failed sync said.
         cause: Arc<io::Error>,
     },
+    /// The directory, or the broker, is there to be read alone.
+    ///
+    /// A directory that cannot be written to can be opened with
+    /// [`read_only`](crate::BrokerBuilder::read_only).
+    ReadOnly {
+        /// The file or directory that was to be changed.
+        path: PathBuf,
+    },
+    /// The process was forked, and this is the child: the broker belongs to the parent.
+    Forked {
+        /// The process that opened the broker.
+        owner: u32,
+    },
+    /// The directory lies on a file system of another machine, where locks and syncs do not mean
+    /// what they must.
+    ///
+    /// [`allow_remote_file_system`](crate::BrokerBuilder::allow_remote_file_system) opens it all the
+    /// same.
+    RemoteFileSystem {
+        /// The directory.
+        path: PathBuf,
+        /// What kind of file system it is.
+        kind: &'static str,
+    },
     /// The operating system refused something.
     Io {
         /// What was being done.
@@ -262,12 +286,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps what the operating system said, telling a full disk from everything else.
+    /// Wraps what the operating system said.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            return Self::ReadOnly { path: path.to_path_buf() };
+        }
         Self::Io { action, path: path.to_path_buf(), source: Arc::new(source) }
     }
 
-    /// As [`Error::io`], for an operation that needed `bytes` more on the disk.
+    /// As [`Error::io`], for an operation that needed `bytes` more on the disk, telling a full disk
+    /// from everything else.
     pub(crate) fn space(action: &'static str, path: &Path, bytes: u64, source: io::Error) -> Self {
         let full = matches!(
             source.kind(),
@@ -387,6 +415,18 @@ impl fmt::Display for Error {
             Self::Poisoned { topic, partition, cause } => write!(
                 f,
                 "partition {partition} of topic {topic:?} takes no records since a sync failed ({cause}), reopen the broker"
+            ),
+            Self::ReadOnly { path } => {
+                write!(f, "{} cannot be changed: it is there to be read alone", path.display())
+            }
+            Self::Forked { owner } => write!(
+                f,
+                "the broker belongs to process {owner}, of which this one is a forked child"
+            ),
+            Self::RemoteFileSystem { path, kind } => write!(
+                f,
+                "directory {} lies on {kind}, a file system of another machine",
+                path.display()
             ),
             Self::Io { action, path, source } => {
                 write!(f, "{action} {}: {source}", path.display())

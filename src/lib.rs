@@ -80,6 +80,7 @@
     clippy::needless_pass_by_value,
     reason = "a record or a configuration is made for the one call it is given to"
 )]
+mod admission;
 mod assigned;
 mod background;
 mod batch;
@@ -88,10 +89,12 @@ mod builder;
 mod clock;
 mod config;
 mod consumer;
+mod damage;
 mod description;
 mod durability;
 mod error;
 mod fetcher;
+mod file_access;
 mod group;
 mod group_admin;
 mod growing_list;
@@ -109,6 +112,7 @@ mod reader_builder;
 mod record;
 mod record_codec;
 mod records;
+mod recovery_mode;
 mod segment;
 mod sender;
 mod start;
@@ -132,8 +136,10 @@ pub use consumer::{
 };
 /// The channels that [`Consumer::events`] and [`Consumer::into_channel`] return.
 pub use crossbeam_channel;
+pub use damage::Damage;
 pub use description::{PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription};
 pub use error::{Error, Result};
+pub use file_access::FileAccess;
 pub use group::{
     Assignor, CommitRecovery, CustomAssignor, GroupDescription, GroupOffset, GroupState,
     MemberDescription, MemberSubscription,
@@ -147,6 +153,7 @@ pub use reader_builder::ReaderBuilder;
 pub use record::{Header, MAX_HEADERS, Record};
 pub use record_codec::Headers;
 pub use records::Records;
+pub use recovery_mode::RecoveryMode;
 pub use sender::{Acks, Sent};
 pub use start::Start;
 pub use timestamp::Timestamp;

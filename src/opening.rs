@@ -56,6 +56,9 @@ pub(crate) fn open_topics(around: &Surroundings, dir: &Path) -> Result<(Topics, 
     for entry in entries {
         let path = dir.join(&entry.name);
         if is_unfinished(&entry.name) {
+            if around.how.read_only {
+                continue;
+            }
             remove_tree(&*around.storage, &path)
                 .map_err(|error| Error::io("removing leftover", &path, error))?;
         } else if entry.is_dir && check_topic_name(&entry.name).is_ok() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::admission::Admission;
 use crate::background::{Background, Urgency};
 use crate::clock::Clock;
 use crate::error::Result;
@@ -19,6 +20,7 @@ pub(crate) struct Partition {
     /// several takes them by rising partition number. No user code runs under it.
     appender: Mutex<Appender>,
     background: Arc<dyn Background>,
+    admission: Arc<Admission>,
 }
 
 /// What the append lock guards.
@@ -36,9 +38,14 @@ struct Waiting {
 }
 
 impl Partition {
-    pub(crate) fn new(writer: LogWriter, background: Arc<dyn Background>) -> Self {
+    pub(crate) fn new(
+        writer: LogWriter,
+        background: Arc<dyn Background>,
+        admission: Arc<Admission>,
+    ) -> Self {
         let log = Arc::clone(writer.log());
-        Self { log, appender: Mutex::new(Appender { writer, waiting: Vec::new() }), background }
+        let appender = Mutex::new(Appender { writer, waiting: Vec::new() });
+        Self { log, appender, background, admission }
     }
 
     pub(crate) fn log(&self) -> &Arc<Log> {
@@ -48,10 +55,18 @@ impl Partition {
     /// Appends one record and lets readers see it.
     #[inline]
     pub(crate) fn append(&self, record: &Record<'_>, clock: &Clock) -> Result<Appended> {
-        let mut locked = self.appender.lock();
+        let mut locked = self.lock_to_append()?;
         let appended = locked.writer.append(record, clock.now())?;
         self.release(locked);
         Ok(appended)
+    }
+
+    /// The append lock, if records are taken at all. In a forked child it may be held for ever, so
+    /// that is looked at first.
+    #[inline]
+    pub(crate) fn lock_to_append(&self) -> Result<MutexGuard<'_, Appender>> {
+        self.admission.check()?;
+        Ok(self.appender.lock())
     }
 
     /// The append lock.
@@ -90,6 +105,7 @@ impl Partition {
 
     /// Deletes the records below `offset`, durably, and returns the first offset that can be read.
     pub(crate) fn delete_below(&self, offset: u64) -> Result<u64> {
+        self.admission.check_owner()?;
         self.log.check_gate()?;
         if offset > self.log.end_offset() {
             return Err(self.log.out_of_range(offset));

@@ -220,7 +220,7 @@ impl<'a, 'r> Batch<'a, 'r> {
         let mut locked = Vec::with_capacity(self.groups.len());
         for (number, records) in &self.groups {
             let partition = topic.partition(*number)?;
-            locked.push((partition, records, partition.lock()));
+            locked.push((partition, records, partition.lock_to_append()?));
         }
         let now = clock.now();
         let mut appends = Vec::with_capacity(locked.len());
@@ -230,8 +230,18 @@ impl<'a, 'r> Batch<'a, 'r> {
         for ((_, _, appender), append) in locked.iter_mut().zip(&appends) {
             appender.writer.prepare_batch(append, now)?;
         }
+        let mut filled = Vec::with_capacity(locked.len());
         for ((_, records, appender), append) in locked.iter_mut().zip(&appends) {
-            appender.writer.commit_batch(append, records, now);
+            filled.push(appender.writer.fill_batch(append, records, now)?);
+        }
+        for (place, (((partition, _, appender), append), filled)) in
+            locked.iter_mut().zip(&appends).zip(&filled).enumerate()
+        {
+            if let Err(error) = appender.writer.publish_batch(append, filled) {
+                // Where files are mapped this does not happen. If others were published already,
+                // what became of the batch is for recovery to find out.
+                return Err(if place == 0 { error } else { partition.log().give_up(&error) });
+            }
         }
         for (partition, _, appender) in locked {
             partition.release(appender);

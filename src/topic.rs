@@ -11,12 +11,14 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Admission;
 use crate::background::Background;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::growing_list::GrowingList;
-use crate::log::{Gate, PartitionName, Recovery};
+use crate::log::{Around, Gate, PartitionName, Recovery};
 use crate::partition::Partition;
+use crate::recovery_mode::HowToOpen;
 use crate::storage::checked_file::{self, Kind};
 use crate::storage::{Storage, remove_tree};
 
@@ -46,6 +48,8 @@ pub(crate) struct TopicShape {
 pub(crate) struct Surroundings {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) background: Arc<dyn Background>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) how: HowToOpen,
 }
 
 /// A topic that is open.
@@ -71,6 +75,7 @@ impl TopicState {
         config: &TopicConfig,
     ) -> Result<Self> {
         config.validate()?;
+        around.admission.check_owner()?;
         let storage = &*around.storage;
         let dir = topics.join(name);
         let making = topics.join(format!("{UNFINISHED}new"));
@@ -139,9 +144,12 @@ impl TopicState {
         let name =
             PartitionName { topic: Arc::clone(&self.name), topic_id: self.id, partition: number };
         let dir = self.dir.join(number.to_string());
-        let (writer, recovery) = crate::log::open(&self.around.storage, &dir, name, self.config())?;
-        let partition = Partition::new(writer, Arc::clone(&self.around.background));
-        if recovery.is_some() {
+        let Surroundings { storage, background, admission, how } = &self.around;
+        let around = Around { storage, admission, how: *how };
+        let (writer, recovery) = crate::log::open(&around, &dir, name, self.config())?;
+        let partition =
+            Partition::new(writer, Arc::clone(background), Arc::clone(&self.around.admission));
+        if recovery.is_some() && !how.read_only {
             partition.seal_later();
         }
         self.partitions.push(Arc::new(partition));
@@ -248,6 +256,7 @@ impl TopicState {
 
     /// Locks settings and partitions against other changes, if the topic is still there.
     fn change(&self) -> Result<MutexGuard<'_, Gate>> {
+        self.around.admission.check_owner()?;
         let changing = self.changing.lock();
         match *changing {
             Gate::Open => Ok(changing),

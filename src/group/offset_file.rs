@@ -117,7 +117,9 @@ impl OffsetFile {
             return Err(Error::corrupt(path, 0, "the file is shorter than its header"));
         };
         stage.put(&header);
-        writer.publish(FRAMES);
+        writer
+            .publish(FRAMES)
+            .map_err(|error| Error::space("writing offset file", path, FRAMES as u64, error))?;
         let (path, capacity) = (path.to_path_buf(), writer.limit());
         Ok(Self { number, path, file, writer: Some(writer), chain, capacity })
     }
@@ -161,20 +163,22 @@ impl OffsetFile {
     }
 
     /// Appends an entry of that time; `false` if there is no room, or it is one that was found.
-    pub(super) fn append(&mut self, at: i64, body: &[u8]) -> bool {
-        let Some(writer) = &mut self.writer else { return false };
+    pub(super) fn append(&mut self, at: i64, body: &[u8]) -> Result<bool> {
+        let Some(writer) = &mut self.writer else { return Ok(false) };
         let header = FrameHeader { offset_delta: 0, count: 1, timestamp: at, attributes: 0 };
         let position = writer.committed();
         let seed = self.chain;
         let put = |stage: &mut crate::storage::Stage<'_>| stage.put(body);
         let Some(end) = frame::write(writer, position, seed, &header, body.len(), put) else {
-            return false;
+            return Ok(false);
         };
-        writer.publish(end);
+        writer.publish(end).map_err(|error| {
+            Error::space("writing offset file", &self.path, (end - position) as u64, error)
+        })?;
         let region = writer.region();
         let crc = region.read(position + FRAME_CRC..position + FRAME_CRC + 4);
         self.chain = crc.map_or(0, word);
-        true
+        Ok(true)
     }
 }
 
@@ -185,10 +189,8 @@ pub(super) fn read(
     number: u64,
     mut take: impl FnMut(&Entry<'_>, i64),
 ) -> Result<Found> {
-    let region = storage
-        .open(path)
-        .and_then(|file| file.map_reader())
-        .map_err(|error| Error::io("reading offset file", path, error))?;
+    let region =
+        storage.map(path).map_err(|error| Error::io("reading offset file", path, error))?;
     let bytes = region.read(0..region.committed()).unwrap_or_default();
     let mut at = FRAMES;
     let mut found = Found { end: 0, is_complete: false, detail: String::new() };
@@ -293,7 +295,7 @@ mod tests {
     fn append(file: &mut OffsetFile, topic_id: u64) -> bool {
         let mut body = Vec::new();
         Entry::Forget { topic_id }.encode(&mut body);
-        file.append(7, &body)
+        file.append(7, &body).expect("memory")
     }
 
     #[test]
@@ -318,7 +320,7 @@ mod tests {
         assert_eq!(body, [3, 9]);
         Entry::SnapshotEnd.encode(&mut body);
         assert_eq!(body, [4]);
-        assert!(file.append(0, &body));
+        assert!(file.append(0, &body).expect("memory"));
         assert!(entries(&storage, 1).1.is_complete);
     }
 

@@ -85,7 +85,7 @@ impl Files {
         let mut current = OffsetFile::create(storage, &making, 1, FIRST_BYTES)?;
         let mut end = Vec::new();
         Entry::SnapshotEnd.encode(&mut end);
-        assert!(current.append(0, &end), "a file has room for an end");
+        assert!(current.append(0, &end)?, "a file has room for an end");
         let finish = || {
             current.file().sync()?;
             storage.rename(&making, &path)?;
@@ -169,7 +169,7 @@ impl Files {
 
     /// Appends an entry of that time, unless there is no room for it, or the file is one that was
     /// found: each broker begins a file of its own.
-    pub(super) fn append(&mut self, at: i64, body: &[u8]) -> bool {
+    pub(super) fn append(&mut self, at: i64, body: &[u8]) -> Result<bool> {
         self.current.append(at, body)
     }
 
@@ -191,7 +191,7 @@ impl Files {
         let wanted = (SPREAD * needed).next_power_of_two().max(grown);
         let mut next = self.open_next(storage, dir, wanted, needed)?;
         for (at, body) in snapshot.iter().map(|(at, body)| (*at, body)).chain([(0, &end)]) {
-            assert!(next.append(at, body), "the file was chosen to have room");
+            assert!(next.append(at, body)?, "the file was chosen to have room");
         }
         let before = std::mem::replace(&mut self.current, next);
         self.previous = Some(before.path().to_path_buf());

@@ -17,7 +17,7 @@ use super::entry::{Entry, MAX_ENTRY_BYTES, OffsetEntry, TopicEntry};
 use super::offset_files::Files;
 use super::stored_offsets::StoredOffsets;
 use crate::background::{Background, Urgency};
-use crate::durability::Durability;
+use crate::durability::{Durability, WaitError};
 use crate::error::{Error, Result};
 use crate::offset_and_metadata::OffsetAndMetadata;
 use crate::storage::Storage;
@@ -170,7 +170,10 @@ impl OffsetStore {
     /// along.
     pub(crate) fn sync_to(&self, number: u64) -> Result<()> {
         let synced = self.durability.wait(number, || self.write_out());
-        synced.map_err(|cause| Error::OffsetsPoisoned { cause })
+        synced.map_err(|error| match error {
+            WaitError::Poisoned(cause) => Error::OffsetsPoisoned { cause },
+            WaitError::NotBegun(error) => Error::io("syncing", &self.dir, error),
+        })
     }
 
     /// Waits until everything that was committed is on stable storage.
@@ -261,7 +264,7 @@ impl OffsetStore {
             let (bytes, max_bytes) = (body.len(), MAX_ENTRY_BYTES);
             return Err(Error::CommitMetadataTooLong { bytes, max_bytes });
         }
-        while !state.files.as_mut().is_some_and(|files| files.append(at, &body)) {
+        while !state.append(at, &body)? {
             if state.files.as_ref().is_some_and(|files| !files.is_settled()) {
                 // The file before is given up only when this one is on stable storage.
                 let written = state.written;
@@ -362,6 +365,11 @@ impl OffsetStore {
 }
 
 impl State {
+    /// Appends an entry, if there is a file that has room for it.
+    fn append(&mut self, at: i64, body: &[u8]) -> Result<bool> {
+        self.files.as_mut().map_or(Ok(false), |files| files.append(at, body))
+    }
+
     /// What of these commits is news, by topic.
     fn to_write<'a>(
         &self,

@@ -6,6 +6,8 @@
 
 mod checkpoint;
 mod cursor;
+mod listing;
+mod poison_mark;
 mod recovery;
 mod retention;
 mod shared;
@@ -13,6 +15,6 @@ mod slot;
 mod writer;
 
 pub(crate) use cursor::{Budget, LogCursor, RecordLocation};
-pub(crate) use recovery::{Recovery, open};
+pub(crate) use recovery::{Around, Recovery, open};
 pub(crate) use shared::{Gate, Log, PartitionName};
 pub(crate) use writer::{Appended, Chores, LogWriter, Sealing};

@@ -5,6 +5,10 @@
 //! follow; nothing behind that is kept, later segments included. Below it nothing is read and
 //! nothing is cut: damage there is an error for whoever reads it.
 //!
+//! Between the recovery point and the durable mark everything is read, and nothing is cut either:
+//! what does not check there was on stable storage once, and so is damaged and not torn. It stays
+//! where it is, is reported, and the reading goes on at the mark.
+//!
 //! Each step survives a crash in itself, because each leaves less to do for the same end: what is
 //! removed is removed from the newest back, and the directory is synced before anything can be
 //! appended, so that a removed segment cannot come back behind new records. A segment that was cut
@@ -14,18 +18,25 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint, RecoveryPoint, Tail};
+use super::listing::{Found, Listing};
+use super::poison_mark;
 use super::shared::{Log, Offsets, PartitionName, recovery_point};
 use super::slot::Slot;
 use super::writer::LogWriter;
+use crate::admission::Admission;
 use crate::config::TopicConfig;
+use crate::damage::Damage;
 use crate::error::{Error, Result};
+use crate::recovery_mode::{HowToOpen, RecoveryMode};
 use crate::segment::{
-    self, SEGMENT_HEADER_BYTES, Scan, Segment, Summary, log_path, offset_path, time_path,
+    SEGMENT_HEADER_BYTES, Scan, Segment, Summary, log_path, offset_path, time_path,
 };
+use crate::storage::Storage;
+use crate::storage::durable_mark::DurableMark;
 use crate::storage::frame::NoFrame;
-use crate::storage::{Storage, checked_file};
 
 /// What opening a log that was not closed cleanly came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,39 +45,63 @@ pub(crate) struct Recovery {
     pub(crate) from_offset: u64,
     /// The offset behind the last record kept.
     pub(crate) end_offset: u64,
+    /// How many records were read and found whole.
+    pub(crate) records_kept: u64,
     /// Bytes behind the last record that held something and were cut.
     pub(crate) bytes_cut: u64,
     /// Segments behind the cut that were removed.
     pub(crate) segments_removed: usize,
     /// What stood at the cut, if something did.
     pub(crate) reason: Option<String>,
+    /// What is damaged although it was on stable storage.
+    pub(crate) damage: Vec<Damage>,
+    /// How long it took.
+    pub(crate) duration: Duration,
 }
 
-/// A `.log` file found in the directory.
+/// What a log needs of the broker it is opened for.
 #[derive(Clone, Copy, Debug)]
-struct Found {
-    base_offset: u64,
-    len: u64,
+pub(crate) struct Around<'a> {
+    pub(crate) storage: &'a Arc<dyn Storage>,
+    pub(crate) admission: &'a Arc<Admission>,
+    pub(crate) how: HowToOpen,
 }
 
 /// Opens the log in `dir`, which exists, recovering it if it was not closed cleanly.
 pub(crate) fn open(
-    storage: &Arc<dyn Storage>,
+    around: &Around<'_>,
     dir: &Path,
     name: PartitionName,
     config: Arc<TopicConfig>,
 ) -> Result<(LogWriter, Option<Recovery>)> {
-    let found = list(&**storage, dir)?;
+    let Around { storage, admission, how } = *around;
+    let begun = Instant::now();
+    // In this order, so that whoever only looks, while the owner goes on writing, finds segments
+    // that reach as far as what he was told before.
     let checkpoint = Checkpoint::load(&**storage, dir)?.unwrap_or_default();
     if !checkpoint.is_possible() {
         let path = dir.join(checkpoint::FILE);
         return Err(Error::corrupt(&path, 0, format!("numbers that no log has: {checkpoint:?}")));
     }
-    let mut opening = Opening::new(storage, dir, name.topic_id, &checkpoint);
-    opening.trust(&found)?;
-    opening.check_rest(&found)?;
-    let recovery = opening.finish()?;
-    if let Some(recovery) = &recovery {
+    let early = if how.read_only { load_mark(&**storage, dir)? } else { None };
+    let listing = Listing::of(&**storage, dir)?;
+    for stranger in &listing.strangers {
+        let path = dir.join(stranger);
+        log::warn!("{} is not a file of this log and is left alone", path.display());
+    }
+    let mut opening = Opening::new(storage, dir, name.topic_id, &checkpoint, how);
+    opening.clear(&listing.leftovers)?;
+    opening.trust(&listing.segments)?;
+    let mark = if how.read_only || !listing.has_durable_mark {
+        early
+    } else {
+        load_mark(&**storage, dir)?
+    };
+    opening.check_rest(&listing.segments, mark)?;
+    let mut recovery = opening.finish()?;
+    let poison = if listing.has_poison_mark { opening.restore_poisoned()? } else { None };
+    if let Some(recovery) = &mut recovery {
+        recovery.duration = begun.elapsed();
         log::info!("recovered {name}: {recovery:?}");
     }
     let start = opening.slots.first().map_or(opening.next_offset, Slot::base_offset);
@@ -75,41 +110,13 @@ pub(crate) fn open(
         end: opening.next_offset,
         synced: opening.durable,
     };
-    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets));
-    Ok((LogWriter::new(log, config, opening.tail), recovery))
+    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets, poison));
+    Ok((LogWriter::new(log, config, Arc::clone(admission), opening.tail), recovery))
 }
 
-/// Lists the segments in order, and removes what an interrupted write left behind.
-fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Found>> {
-    let entries =
-        storage.list(dir).map_err(|error| Error::io("listing partition directory", dir, error))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        if checked_file::is_leftover(&entry.name) {
-            let path = dir.join(&entry.name);
-            storage
-                .remove_file(&path)
-                .map_err(|error| Error::io("removing leftover", &path, error))?;
-        } else if let Some(base_offset) = base_offset_of(&entry.name) {
-            found.push(Found { base_offset, len: entry.len });
-        } else if entry.is_dir || !is_ours(&entry.name) {
-            log::warn!(
-                "{} is not a file of this log and is left alone",
-                dir.join(&entry.name).display()
-            );
-        }
-    }
-    found.sort_unstable_by_key(|found| found.base_offset);
-    Ok(found)
-}
-
-fn base_offset_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
-}
-
-fn is_ours(name: &str) -> bool {
-    checkpoint::is_checkpoint(name) || segment::is_index(Path::new(name))
+fn load_mark(storage: &dyn Storage, dir: &Path) -> Result<Option<DurableMark>> {
+    DurableMark::load(storage, dir)
+        .map_err(|error| Error::io("reading durable mark in", dir, error))
 }
 
 /// A log on its way to being open.
@@ -117,6 +124,7 @@ struct Opening<'a> {
     storage: &'a Arc<dyn Storage>,
     dir: &'a Path,
     topic_id: u64,
+    how: HowToOpen,
     point: Option<RecoveryPoint>,
     log_start: u64,
     slots: Vec<Slot>,
@@ -136,6 +144,7 @@ impl<'a> Opening<'a> {
         dir: &'a Path,
         topic_id: u64,
         checkpoint: &Checkpoint,
+        how: HowToOpen,
     ) -> Self {
         let point = checkpoint.recovery;
         let next_offset = point.map_or(checkpoint.log_start, |point| point.next_offset);
@@ -143,6 +152,7 @@ impl<'a> Opening<'a> {
             storage,
             dir,
             topic_id,
+            how,
             point,
             log_start: checkpoint.log_start,
             slots: Vec::new(),
@@ -152,6 +162,17 @@ impl<'a> Opening<'a> {
             recovery: None,
             doomed: Vec::new(),
         }
+    }
+
+    /// Removes what interrupted writes left behind.
+    fn clear(&self, leftovers: &[String]) -> Result<()> {
+        for leftover in leftovers.iter().filter(|_| !self.how.read_only) {
+            let path = self.dir.join(leftover);
+            self.storage
+                .remove_file(&path)
+                .map_err(|error| Error::io("removing leftover", &path, error))?;
+        }
+        Ok(())
     }
 
     /// Takes the segments below the recovery point as they are, and checks that the one it lies in
@@ -183,12 +204,17 @@ impl<'a> Opening<'a> {
     }
 
     /// Reads what lies above the recovery point.
-    fn check_rest(&mut self, found: &[Found]) -> Result<()> {
+    fn check_rest(&mut self, found: &[Found], mark: Option<DurableMark>) -> Result<()> {
         let first = self.point.map_or(0, |point| point.base_offset);
-        for found in found.iter().filter(|found| found.base_offset >= first) {
+        let rest: Vec<_> =
+            found.iter().copied().filter(|found| found.base_offset >= first).collect();
+        let mark = self.check_mark(mark, &rest)?;
+        for (place, found) in rest.iter().enumerate() {
+            let behind = rest.get(place + 1).map(|next| next.base_offset);
+            let limit = self.limit_in(found, mark.as_ref(), behind);
             let kept = match self.point.filter(|point| point.base_offset == found.base_offset) {
-                Some(point) => self.check_from(found, &point)?,
-                None => self.check_whole(found)?,
+                Some(point) => self.check_from(found, &point, limit)?,
+                None => self.check_whole(found, limit)?,
             };
             if !kept {
                 self.doomed.push(found.base_offset);
@@ -197,8 +223,47 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
+    /// The durable mark, if it says more than the recovery point does.
+    fn check_mark(&self, mark: Option<DurableMark>, rest: &[Found]) -> Result<Option<DurableMark>> {
+        let Some(mark) = mark.filter(|mark| mark.next_offset > self.next_offset) else {
+            return Ok(None);
+        };
+        let path = log_path(self.dir, mark.base_offset);
+        let Some(segment) = rest.iter().find(|found| found.base_offset == mark.base_offset) else {
+            return Err(Error::corrupt(&path, 0, "the segment with the durable mark is missing"));
+        };
+        if segment.len < mark.position {
+            let detail =
+                format!("the file ends below the durable mark, which is at byte {}", mark.position);
+            return Err(Error::corrupt(&path, segment.len, detail));
+        }
+        Ok(Some(mark))
+    }
+
+    /// Up to where everything in a segment was on stable storage, if it is known to have been: a
+    /// position, and the offset there.
+    fn limit_in(
+        &self,
+        found: &Found,
+        mark: Option<&DurableMark>,
+        behind: Option<u64>,
+    ) -> Option<Limit> {
+        let mark = mark?;
+        if found.base_offset == mark.base_offset {
+            let salt = Some(mark.salt);
+            return Some(Limit { position: mark.position, next_offset: mark.next_offset, salt });
+        }
+        let next_offset = behind.filter(|_| found.base_offset < mark.base_offset)?;
+        Some(Limit { position: found.len, next_offset, salt: None })
+    }
+
     /// The segment with the recovery point in it. It is always kept.
-    fn check_from(&mut self, found: &Found, point: &RecoveryPoint) -> Result<bool> {
+    fn check_from(
+        &mut self,
+        found: &Found,
+        point: &RecoveryPoint,
+        limit: Option<Limit>,
+    ) -> Result<bool> {
         self.tail = Tail::Clean(*point);
         if found.len == point.position {
             self.slots.push(Slot::stored(found.base_offset));
@@ -208,6 +273,7 @@ impl<'a> Opening<'a> {
         let position = usize::try_from(point.position)
             .map_err(|_| segment.corrupt(0, "the recovery point lies beyond what can be mapped"))?;
         let scan = segment.scan(position, point.next_offset, point.max_timestamp, u64::MAX);
+        let scan = self.pass_damage(&segment, scan, limit)?;
         let cut = self.cut(segment, found, &scan)?;
         if scan.position == position && cut == 0 {
             // Nothing but reserved space behind what was durable.
@@ -219,29 +285,77 @@ impl<'a> Opening<'a> {
     }
 
     /// A segment all of which lies above the recovery point.
-    fn check_whole(&mut self, found: &Found) -> Result<bool> {
+    fn check_whole(&mut self, found: &Found, limit: Option<Limit>) -> Result<bool> {
         self.recovery();
         if found.base_offset != self.next_offset {
             let (base, next) = (found.base_offset, self.next_offset);
-            self.note_reason(base, &format!("a segment with offset {base} where {next} follows"));
-            return Ok(false);
+            let detail = format!("a segment with offset {base} where {next} follows");
+            return self.doom(found, limit, &detail);
         }
         let segment = match Segment::open(self.storage, self.dir, found.base_offset, self.topic_id)
         {
             Ok(segment) => segment,
-            Err(Error::Corrupt { detail, .. }) => {
-                self.note_reason(found.base_offset, &detail);
+            // The process ended between making the file and filling it.
+            Err(Error::Corrupt { .. }) if limit.is_none() && self.is_blank(found)? => {
                 return Ok(false);
             }
+            Err(Error::Corrupt { detail, .. }) => return self.doom(found, limit, &detail),
             Err(error) => return Err(error),
         };
         let scan = segment.scan(SEGMENT_HEADER_BYTES, found.base_offset, -1, u64::MAX);
+        let scan = self.pass_damage(&segment, scan, limit)?;
         self.cut(segment, found, &scan)?;
         if scan.next_offset == found.base_offset {
             return Ok(false);
         }
         self.keep(found, &scan)?;
         Ok(true)
+    }
+
+    /// Gives a segment up, unless it holds what was on stable storage.
+    fn doom(&mut self, found: &Found, limit: Option<Limit>, detail: &str) -> Result<bool> {
+        if limit.is_some() || self.how.mode == RecoveryMode::Strict {
+            return Err(Error::corrupt(&log_path(self.dir, found.base_offset), 0, detail));
+        }
+        self.note_reason(found.base_offset, detail);
+        Ok(false)
+    }
+
+    /// Whether a file holds nothing but zeros.
+    fn is_blank(&self, found: &Found) -> Result<bool> {
+        let path = log_path(self.dir, found.base_offset);
+        let region =
+            self.storage.map(&path).map_err(|error| Error::io("mapping segment", &path, error))?;
+        let bytes = region.read(0..region.committed()).unwrap_or_default();
+        Ok(bytes.iter().all(|byte| *byte == 0))
+    }
+
+    /// Goes on at the limit of what was on stable storage, if the reading ended below it: what
+    /// stands there is damaged, not torn.
+    fn pass_damage(&mut self, segment: &Segment, scan: Scan, limit: Option<Limit>) -> Result<Scan> {
+        if scan.records > 0 {
+            self.recovery().records_kept += scan.records;
+        }
+        let Some(limit) = limit else { return Ok(scan) };
+        let is_other = limit.salt.is_some_and(|salt| salt != segment.header().salt);
+        if is_other || scan.next_offset >= limit.next_offset {
+            return Ok(scan);
+        }
+        let detail = match &scan.reason {
+            NoFrame::Invalid(detail) => detail.clone(),
+            NoFrame::End => format!("records up to {} were there", limit.next_offset),
+        };
+        let path = segment.path().to_path_buf();
+        let damage = Damage { path, position: scan.position as u64, detail };
+        if self.how.mode == RecoveryMode::Strict {
+            return Err(damage.into());
+        }
+        log::error!("{damage}");
+        self.recovery().damage.push(damage);
+        let position = usize::try_from(limit.position).unwrap_or(usize::MAX);
+        let scan = segment.scan(position, limit.next_offset, scan.max_timestamp, u64::MAX);
+        self.recovery().records_kept += scan.records;
+        Ok(scan)
     }
 
     /// Cuts the file behind its last whole frame and returns how many bytes held something. The
@@ -251,15 +365,19 @@ impl<'a> Opening<'a> {
         let cut = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
         let path = segment.path().to_path_buf();
         drop(segment);
-        self.recovery().bytes_cut += cut;
+        self.recovery();
         if cut > 0 {
             let reason = match &scan.reason {
                 NoFrame::Invalid(detail) => detail.clone(),
                 NoFrame::End => "a frame that was not finished".to_owned(),
             };
+            if self.how.mode == RecoveryMode::Strict {
+                return Err(Error::corrupt(&path, scan.position as u64, reason));
+            }
+            self.recovery().bytes_cut += cut;
             self.note_reason(found.base_offset, &format!("byte {}: {reason}", scan.position));
         }
-        if found.len > scan.position as u64 {
+        if found.len > scan.position as u64 && !self.how.read_only {
             self.storage
                 .open(&path)
                 .and_then(|file| {
@@ -275,16 +393,22 @@ impl<'a> Opening<'a> {
 
     /// Keeps a segment that was read, as one that waits to be synced and is not written again.
     fn keep(&mut self, found: &Found, scan: &Scan) -> Result<()> {
-        let path = log_path(self.dir, found.base_offset);
-        let file =
-            self.storage.open(&path).map_err(|error| Error::io("opening segment", &path, error))?;
         let summary = Summary {
             log_bytes: scan.position as u64,
             next_offset: scan.next_offset,
             max_timestamp: scan.max_timestamp,
             last_append: -1,
         };
-        self.slots.push(Slot::recovered(found.base_offset, file, summary));
+        if self.how.read_only {
+            self.slots.push(Slot::stored(found.base_offset));
+        } else {
+            let path = log_path(self.dir, found.base_offset);
+            let file = self
+                .storage
+                .open(&path)
+                .map_err(|error| Error::io("opening segment", &path, error))?;
+            self.slots.push(Slot::recovered(found.base_offset, file, summary));
+        }
         self.tail = Tail::Sealed(recovery_point(found.base_offset, &summary));
         self.next_offset = scan.next_offset;
         Ok(())
@@ -303,13 +427,15 @@ impl<'a> Opening<'a> {
     /// Removes what lies behind the cut.
     fn finish(&mut self) -> Result<Option<Recovery>> {
         let doomed = std::mem::take(&mut self.doomed);
-        for base_offset in doomed.iter().rev() {
-            self.remove(*base_offset)?;
-        }
-        if !doomed.is_empty() {
-            self.storage
-                .sync_dir(self.dir)
-                .map_err(|error| Error::io("syncing partition directory", self.dir, error))?;
+        if !self.how.read_only {
+            for base_offset in doomed.iter().rev() {
+                self.remove(*base_offset)?;
+            }
+            if !doomed.is_empty() {
+                self.storage
+                    .sync_dir(self.dir)
+                    .map_err(|error| Error::io("syncing partition directory", self.dir, error))?;
+            }
         }
         let end_offset = self.next_offset;
         let mut recovery = self.recovery.take();
@@ -332,4 +458,44 @@ impl<'a> Opening<'a> {
         }
         Ok(())
     }
+
+    /// After a failed sync, what was kept may be in the page cache alone, and seem clean there: it is
+    /// written anew. What could not be is not durable, and the partition stays poisoned.
+    fn restore_poisoned(&mut self) -> Result<Option<Arc<io::Error>>> {
+        let first = self.point.map_or(0, |point| point.base_offset);
+        if self.how.read_only {
+            return Ok(None);
+        }
+        let rest = self.slots.iter().filter(|slot| slot.base_offset() >= first);
+        for slot in rest {
+            if let Err(error) = poison_mark::rewrite(&**self.storage, self.dir, slot.base_offset())
+            {
+                log::error!("{} stays poisoned: {error}", self.dir.display());
+                return Ok(Some(Arc::new(error)));
+            }
+        }
+        let reopen = |slot: Slot| -> Result<Slot> {
+            let Some(summary) = slot.rolled() else { return Ok(slot) };
+            let path = log_path(self.dir, slot.base_offset());
+            let file = self
+                .storage
+                .open(&path)
+                .map_err(|error| Error::io("opening segment", &path, error))?;
+            Ok(Slot::recovered(slot.base_offset(), file, summary))
+        };
+        self.slots =
+            std::mem::take(&mut self.slots).into_iter().map(reopen).collect::<Result<_>>()?;
+        // If it stays, the next open does all this once more.
+        drop(poison_mark::remove(&**self.storage, self.dir));
+        Ok(None)
+    }
+}
+
+/// A place in a segment below which everything was on stable storage.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    position: u64,
+    next_offset: u64,
+    /// The salt of the segment it was said of, if it was said of one.
+    salt: Option<u64>,
 }

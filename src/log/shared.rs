@@ -10,16 +10,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::error::{Error, Result};
 use crate::segment::{Segment, SegmentHeader, Summary};
-use crate::storage::Storage;
+use crate::storage::durable_mark::{DurableMark, MarkFile};
+use crate::storage::{Storage, was_not_begun};
 
 use super::checkpoint::{Checkpoint, RecoveryPoint};
+use super::poison_mark;
 use super::slot::Slot;
-use crate::durability::Durability;
+use crate::durability::{Durability, WaitError};
 
 /// How many rolled segments may wait to be synced before appending waits for the disk.
 const MAX_ROLLED: usize = 64;
@@ -74,6 +77,9 @@ pub(crate) struct Log {
     /// was published in its segment, loaded with Acquire: who sees it can read up to it.
     end_offset: AtomicU64,
     durability: Durability,
+    /// Where it is written down how far the log is durable; opened by the first sync. A leaf lock,
+    /// taken by whoever syncs.
+    mark: Mutex<Option<MarkFile>>,
     /// A [`Gate`]. Stored with Release under the append lock, loaded with Acquire.
     gate: AtomicU8,
     /// Held by whoever seals segments, one at a time. Comes before `slots`.
@@ -88,7 +94,12 @@ impl Log {
         storage: &Arc<dyn Storage>,
         slots: Vec<Slot>,
         offsets: Offsets,
+        poison: Option<Arc<io::Error>>,
     ) -> Self {
+        let durability = Durability::new(offsets.synced);
+        if let Some(cause) = poison {
+            durability.give_up(cause);
+        }
         let slots = slots.into_iter().map(Arc::new);
         Self {
             name,
@@ -97,7 +108,8 @@ impl Log {
             slots: RwLock::new(slots.collect()),
             start_offset: AtomicU64::new(offsets.start),
             end_offset: AtomicU64::new(offsets.end),
-            durability: Durability::new(offsets.synced),
+            durability,
+            mark: Mutex::default(),
             gate: AtomicU8::new(Gate::Open as u8),
             sealing: Mutex::new(()),
         }
@@ -197,6 +209,7 @@ impl Log {
     /// Says whether records are taken and given, by one who holds the append lock.
     pub(crate) fn set_gate(&self, gate: Gate) {
         self.gate.store(gate as u8, Ordering::Release);
+        self.durability.ring();
     }
 
     /// The error for a partition whose sync failed, if one did.
@@ -206,6 +219,15 @@ impl Log {
             None => Ok(()),
             Some(cause) => Err(self.poisoned(cause)),
         }
+    }
+
+    /// Takes no more records, because bytes that were to be written are known to be missing, and
+    /// returns the error that says so.
+    #[cold]
+    pub(crate) fn give_up(&self, error: &Error) -> Error {
+        let cause = Arc::new(io::Error::other(error.to_string()));
+        self.durability.give_up(Arc::clone(&cause));
+        self.poisoned(cause)
     }
 
     #[cold]
@@ -238,18 +260,44 @@ impl Log {
         self.wait_for(offset, || self.write_out(offset))
     }
 
+    /// Waits until every record below `offset` is on stable storage, by whomever it is synced, for at
+    /// most `timeout`. Returns the offset below which all are.
+    pub(crate) fn wait_synced(&self, offset: u64, timeout: Duration) -> Result<u64> {
+        let is_over = || self.check_gate().is_err();
+        let synced = self.durability.wait_for_others(offset, timeout, is_over);
+        let synced = synced.map_err(|cause| self.poisoned(cause))?;
+        if synced < offset {
+            self.check_gate()?
+        }
+        Ok(synced)
+    }
+
     fn wait_for(&self, offset: u64, sync: impl Fn() -> io::Result<u64>) -> Result<()> {
-        self.durability.wait(offset, sync).map_err(|cause| {
+        let sync = || {
+            sync().inspect_err(|error| {
+                if !was_not_begun(error) && !self.is_deleted() {
+                    poison_mark::leave(&*self.storage, &self.dir, error);
+                }
+            })
+        };
+        self.durability.wait(offset, sync).map_err(|error| match error {
             // The files of a deleted topic cannot be synced, and need not be.
-            let deleted = self.gate.load(Ordering::Acquire) == Gate::Deleted as u8;
-            if deleted { self.gate_error() } else { self.poisoned(cause) }
+            _ if self.is_deleted() => self.gate_error(),
+            WaitError::Poisoned(cause) => self.poisoned(cause),
+            WaitError::NotBegun(error) => Error::io("syncing", &self.dir, error),
         })
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.gate.load(Ordering::Acquire) == Gate::Deleted as u8
     }
 
     /// Syncs what may not be durable below `end`, oldest first, and returns `end`. Called by one
     /// thread at a time.
     fn write_out(&self, end: u64) -> io::Result<u64> {
         let dirty = self.slots_in(self.durability.synced(), end);
+        let mark = dirty.last().and_then(|last| self.mark_in(last, end));
+        let mut file = mark.and_then(|_| self.mark_file());
         for slot in &dirty {
             if let Some(file) = slot.unsynced() {
                 file.sync()?;
@@ -261,7 +309,29 @@ impl Log {
                 slot.entry_synced();
             }
         }
+        // Without it, damage to what was just synced could be taken for a torn tail: no more.
+        if let (Some(mark), Some(Some(file))) = (mark, file.as_deref_mut()) {
+            drop(file.put(&mark));
+        }
         Ok(end)
+    }
+
+    /// What is to be said when `end` is durable, which lies in the segment of this slot. Nothing is
+    /// said of one that waits to be sealed: the recovery point is about to say it.
+    fn mark_in(&self, slot: &Slot, end: u64) -> Option<DurableMark> {
+        let segment = slot.live_segment()?;
+        let (base_offset, salt) = (segment.base_offset(), segment.header().salt);
+        let position = segment.position_behind(end)? as u64;
+        Some(DurableMark { base_offset, salt, position, next_offset: end })
+    }
+
+    /// The file marks are kept in, made now if it was not there.
+    fn mark_file(&self) -> Option<MutexGuard<'_, Option<MarkFile>>> {
+        let mut mark = self.mark.lock();
+        if mark.is_none() {
+            *mark = MarkFile::open(&*self.storage, &self.dir).ok();
+        }
+        Some(mark).filter(|mark| mark.is_some())
     }
 
     /// The slots that hold offsets from `start` to `end`.
@@ -302,7 +372,7 @@ impl Log {
     /// As [`seal_rolled`](Self::seal_rolled), by one who holds `sealing`.
     pub(super) fn seal_locked(&self, _sealing: &MutexGuard<'_, ()>) -> Result<Vec<Error>> {
         // Whoever deletes the topic has `sealing` too: while it is held, paths lead where they did.
-        if self.gate.load(Ordering::Acquire) == Gate::Deleted as u8 {
+        if self.is_deleted() {
             return Ok(Vec::new());
         }
         let (mut last, mut troubles) = (None, Vec::new());

@@ -108,6 +108,12 @@ impl Slot {
         Ok(segment)
     }
 
+    /// The segment, if it is being written.
+    pub(crate) fn live_segment(&self) -> Option<Arc<Segment>> {
+        let held = self.held.lock();
+        if held.rolled.is_some() { None } else { held.strong.clone() }
+    }
+
     /// The file, if bytes in it may not be durable.
     pub(crate) fn unsynced(&self) -> Option<Arc<dyn StorageFile>> {
         self.held.lock().unsynced.clone()

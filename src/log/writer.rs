@@ -9,12 +9,14 @@ use std::sync::Arc;
 use super::checkpoint::Tail;
 use super::shared::{Gate, Log, recovery_point, running_max};
 use super::slot::Slot;
+use crate::admission::Admission;
 use crate::config::{TimestampType, TopicConfig};
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::record_codec;
 use crate::segment::{Append, NewSegment, Pages, SEGMENT_HEADER_BYTES, SegmentWriter};
-use crate::storage::frame::{APPEND_TIME, HEADER_BYTES, MAX_RECORDS, stride};
+use crate::storage::Stage;
+use crate::storage::frame::{APPEND_TIME, Filled, HEADER_BYTES, MAX_RECORDS, stride};
 use crate::timestamp::Timestamp;
 
 /// The most one frame may take: positions in a segment are 32 bits wide.
@@ -32,6 +34,7 @@ pub(crate) struct Appended {
 pub(crate) struct LogWriter {
     log: Arc<Log>,
     config: Arc<TopicConfig>,
+    admission: Arc<Admission>,
     next_offset: u64,
     /// The broker's time of the last append; with `AppendTime` no record gets an earlier one.
     last_append: i64,
@@ -46,11 +49,17 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    pub(super) fn new(log: Arc<Log>, config: Arc<TopicConfig>, tail: Tail) -> Self {
+    pub(super) fn new(
+        log: Arc<Log>,
+        config: Arc<TopicConfig>,
+        admission: Arc<Admission>,
+        tail: Tail,
+    ) -> Self {
         Self {
             next_offset: log.end_offset(),
             log,
             config,
+            admission,
             last_append: Timestamp::MIN.as_millis(),
             max_timestamp: -1,
             active: None,
@@ -93,7 +102,8 @@ impl LogWriter {
             body_bytes,
             now: now.as_millis(),
         };
-        self.commit(&append, |stage| record_codec::encode(record, 0, stage));
+        let filled = self.fill(&append, |stage| record_codec::encode(record, 0, stage));
+        self.publish(&append, &filled)?;
         Ok(Appended { offset: append.offset, timestamp: Timestamp::from_millis(timestamp) })
     }
 
@@ -142,19 +152,26 @@ impl LogWriter {
         self.prepare(append.body_bytes, now)
     }
 
-    /// Appends a batch that was measured and prepared.
-    pub(crate) fn commit_batch(
+    /// Writes a batch that was measured and prepared, so that nobody can see it yet.
+    pub(crate) fn fill_batch(
         &mut self,
         append: &Append,
         records: &[&Record<'_>],
         now: Timestamp,
-    ) {
-        self.commit(append, |stage| {
+    ) -> Result<Filled> {
+        let filled = self.fill(append, |stage| {
             for record in records {
                 let own = append.timestamp_of(record, now).as_millis();
                 record_codec::encode(record, own - append.timestamp, stage);
             }
         });
+        self.active_mut().write_ahead(append)?;
+        Ok(filled)
+    }
+
+    /// Lets readers see a batch that was filled.
+    pub(crate) fn publish_batch(&mut self, append: &Append, filled: &Filled) -> Result<()> {
+        self.publish(append, filled)
     }
 
     /// The record's timestamp in milliseconds, and the attributes that go with it.
@@ -188,13 +205,23 @@ impl LogWriter {
     }
 
     #[inline]
-    fn commit(&mut self, append: &Append, fill: impl FnOnce(&mut crate::storage::Stage<'_>)) {
-        let active = self.active.as_mut().expect("prepare() opened a segment");
-        active.append(append, fill);
+    fn active_mut(&mut self) -> &mut SegmentWriter {
+        self.active.as_mut().expect("prepare() opened a segment")
+    }
+
+    #[inline]
+    fn fill(&mut self, append: &Append, fill: impl FnOnce(&mut Stage<'_>)) -> Filled {
+        self.active_mut().fill(append, fill)
+    }
+
+    #[inline]
+    fn publish(&mut self, append: &Append, filled: &Filled) -> Result<()> {
+        self.active_mut().publish(append, filled)?;
         self.next_offset += u64::from(append.count);
         self.last_append = self.last_append.max(append.now);
         self.max_timestamp = self.max_timestamp.max(append.newest);
         self.log.set_end_offset(self.next_offset);
+        Ok(())
     }
 
     /// Opens the segment the next frame of `stride` bytes goes to.
@@ -235,8 +262,16 @@ impl LogWriter {
         let interval = self.config.index_interval_bytes;
         let capacity = self.capacity(0);
         let (storage, dir) = (log.storage(), log.dir());
-        let active =
-            SegmentWriter::reopen(storage, dir, last.base_offset, capacity, &summary, interval)?;
+        let (base_offset, admission) = (last.base_offset, &self.admission);
+        let active = SegmentWriter::reopen(
+            storage,
+            dir,
+            base_offset,
+            capacity,
+            &summary,
+            interval,
+            admission,
+        )?;
         self.max_timestamp = running_max(active.segment().header(), last.max_timestamp);
         slot.revive(active.segment(), active.file());
         self.active = Some(active);
@@ -271,6 +306,7 @@ impl LogWriter {
             topic_id: log.name().topic_id,
             index_interval: self.config.index_interval_bytes,
             busy: self.active.as_ref().is_some_and(|full| !full.has_room(stride, self.next_offset)),
+            admission: Arc::clone(&self.admission),
         };
         let active = SegmentWriter::create(log.storage(), log.dir(), &new)?;
         let slot = Slot::live(active.segment(), active.file());

@@ -72,10 +72,8 @@ impl Segment {
         topic_id: u64,
     ) -> Result<Self> {
         let path = log_path(dir, base_offset);
-        let region = storage
-            .open(&path)
-            .and_then(|file| file.map_reader())
-            .map_err(|error| Error::io("mapping segment", &path, error))?;
+        let region =
+            storage.map(&path).map_err(|error| Error::io("mapping segment", &path, error))?;
         let segment = Self::new(storage, path, base_offset, region, None)?;
         if segment.header.topic_id != topic_id {
             return Err(segment.corrupt(0, "the segment is another topic's"));
@@ -182,6 +180,21 @@ impl Segment {
         self.checked_entry(|index| index.floor_offset(delta))
     }
 
+    /// Where the frame ends that holds the record before `offset`, if one ends there.
+    pub(crate) fn position_behind(&self, offset: u64) -> Option<usize> {
+        let (position, at) = self.floor_offset(offset.checked_sub(1)?);
+        let mut found = None;
+        let end = self.walk(position, at, |at| {
+            if at.next_offset() < offset {
+                return ControlFlow::Continue(());
+            }
+            found = Some(at.position + at.frame.stride).filter(|_| at.next_offset() == offset);
+            ControlFlow::Break(())
+        });
+        debug_assert!(found.is_some(), "no frame ends at {offset}: {end:?}");
+        found
+    }
+
     /// The first record that is not older than `timestamp`: its offset and its time.
     pub(crate) fn first_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
         let (position, offset) = self.checked_entry(|index| index.floor_timestamp(timestamp));
@@ -282,12 +295,14 @@ impl Segment {
     ) -> Scan {
         let mut index = IndexBuilder::new(index_interval, max_timestamp);
         let mut malformed = None;
+        let mut records = 0;
         let end = self.walk(position, offset, |at| {
             let Some(newest) = newest_in(&at.frame) else {
                 malformed = Some(NoFrame::Invalid("a frame holds what is not a record".to_owned()));
                 return ControlFlow::Break(());
             };
             index.note(at.frame.header.offset_delta, at.position, newest);
+            records += u64::from(at.frame.header.count);
             ControlFlow::Continue(())
         });
         Scan {
@@ -296,6 +311,7 @@ impl Segment {
             max_timestamp: index.max_timestamp,
             reason: malformed.or(end.reason).unwrap_or(NoFrame::End),
             index: index.index,
+            records,
         }
     }
 }
@@ -324,4 +340,6 @@ pub(crate) struct Scan {
     /// What stands at `position`.
     pub(crate) reason: NoFrame,
     pub(crate) index: SparseIndex,
+    /// How many records were read.
+    pub(crate) records: u64,
 }

@@ -9,9 +9,10 @@ use std::sync::{Arc, Weak};
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::{IndexBuilder, SparseIndex, Summary};
 use super::shared::{Segment, log_path};
+use crate::admission::Admission;
 use crate::error::{Error, Result};
 use crate::record::Record;
-use crate::storage::frame::{self, APPEND_TIME, FrameHeader};
+use crate::storage::frame::{self, APPEND_TIME, Filled, FrameHeader};
 use crate::storage::{MAPPED_FILES_GROW, Region, RegionWriter, Stage, Storage, StorageFile};
 use crate::timestamp::Timestamp;
 
@@ -43,6 +44,7 @@ pub(crate) struct NewSegment {
     pub(crate) index_interval: u64,
     /// Whether the one before it filled up, so that this one will too.
     pub(crate) busy: bool,
+    pub(crate) admission: Arc<Admission>,
 }
 
 /// Pages that will be stored to soon, of a segment that may be gone by then.
@@ -100,6 +102,8 @@ pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
     region: RegionWriter,
     file: Arc<dyn StorageFile>,
+    /// Says whether there is room to grow.
+    admission: Arc<Admission>,
     seed: u32,
     index: IndexBuilder,
     next_offset: u64,
@@ -144,6 +148,7 @@ impl SegmentWriter {
         let first = if new.busy { MAX_STEP } else { FIRST_BYTES };
         let first = if MAPPED_FILES_GROW { first.min(new.capacity) } else { new.capacity };
         let first = first.max(needed);
+        new.admission.check_room(first as u64)?;
         file.allocate(0, first as u64)
             .map_err(|error| Error::space("allocating segment", path, first as u64, error))?;
         let mut region = file
@@ -160,7 +165,9 @@ impl SegmentWriter {
             .stage(0, SEGMENT_HEADER_BYTES)
             .ok_or_else(|| Error::corrupt(path, 0, "the file is shorter than was allocated"))?;
         stage.put(&header.encode());
-        region.publish(SEGMENT_HEADER_BYTES);
+        region
+            .publish(SEGMENT_HEADER_BYTES)
+            .map_err(|error| Error::space("writing to segment", path, 0, error))?;
         let shared = Arc::clone(region.region());
         let index = Some(SparseIndex::default());
         let segment = Segment::new(storage, path.to_path_buf(), new.base_offset, shared, index)?;
@@ -169,6 +176,7 @@ impl SegmentWriter {
             segment: Arc::new(segment),
             region,
             file,
+            admission: Arc::clone(&new.admission),
             index: IndexBuilder::new(new.index_interval, -1),
             next_offset: new.base_offset,
             last_append: new.created,
@@ -192,6 +200,7 @@ impl SegmentWriter {
         capacity: usize,
         summary: &Summary,
         index_interval: u64,
+        admission: &Arc<Admission>,
     ) -> Result<Self> {
         let path = log_path(dir, base_offset);
         let committed = usize::try_from(summary.log_bytes).map_err(|_| {
@@ -217,6 +226,7 @@ impl SegmentWriter {
             segment: Arc::new(segment),
             region,
             file,
+            admission: Arc::clone(admission),
             index: IndexBuilder::new(index_interval, summary.max_timestamp),
             next_offset: summary.next_offset,
             last_append: summary.last_append,
@@ -291,7 +301,7 @@ impl SegmentWriter {
 
     fn prepare_from(&mut self, start: usize) {
         let end = (start + 2 * self.prepare_step()).min(self.region.limit());
-        if start < end {
+        if start < end && !self.region.uses_calls() {
             let region = Arc::downgrade(self.region.region());
             self.pages = Some(Pages { region, range: start..end });
             self.prepared = end;
@@ -306,6 +316,7 @@ impl SegmentWriter {
         if new_limit <= limit {
             return Ok(());
         }
+        self.admission.check_room((new_limit - limit) as u64)?;
         self.file.allocate(limit as u64, new_limit as u64).map_err(|error| {
             Error::space("growing segment", self.segment.path(), (new_limit - limit) as u64, error)
         })?;
@@ -319,29 +330,54 @@ impl SegmentWriter {
         self.pages.take()
     }
 
-    /// Appends a frame, for which there is room and [`reserve`](Self::reserve)d space, and lets
-    /// readers see it.
+    /// Writes a frame, for which there is room and [`reserve`](Self::reserve)d space, but for its
+    /// length. Nothing can be seen of it.
     #[inline]
-    pub(crate) fn append(&mut self, append: &Append, fill: impl FnOnce(&mut Stage<'_>)) {
+    pub(crate) fn fill(&mut self, append: &Append, fill: impl FnOnce(&mut Stage<'_>)) -> Filled {
         debug_assert_eq!(append.offset, self.next_offset);
-        let position = self.region.committed();
-        let offset_delta = u32::try_from(append.offset - self.segment.base_offset())
-            .expect("has_room() keeps offsets within 32 bits of the base offset");
-        if let Some(entry) = self.index.entry(offset_delta, position, append.newest) {
-            self.segment.add_entry(entry);
-        }
         let header = FrameHeader {
-            offset_delta,
+            offset_delta: self.offset_delta(append),
             count: append.count,
             timestamp: append.timestamp,
             attributes: append.attributes,
         };
-        let end =
-            frame::write(&mut self.region, position, self.seed, &header, append.body_bytes, fill)
-                .expect("reserve() made room for the frame");
+        let position = self.region.committed();
+        frame::fill(&mut self.region, position, self.seed, &header, append.body_bytes, fill)
+            .expect("reserve() made room for the frame")
+    }
+
+    /// Does what can fail about a frame that was filled, where a file is written with system calls.
+    pub(crate) fn write_ahead(&mut self, append: &Append) -> Result<()> {
+        self.region.write_ahead().map_err(|error| self.not_written(append, error))
+    }
+
+    /// Finishes a frame that was filled, and lets readers see it. If that fails, nothing has changed.
+    #[inline]
+    pub(crate) fn publish(&mut self, append: &Append, filled: &Filled) -> Result<()> {
+        let position = self.region.committed();
+        let end = filled.finish(&mut self.region);
+        if let Err(error) = self.region.publish(end) {
+            return Err(self.not_written(append, error));
+        }
+        let offset_delta = self.offset_delta(append);
+        if let Some(entry) = self.index.entry(offset_delta, position, append.newest) {
+            self.segment.add_entry(entry);
+        }
         self.next_offset = append.offset + u64::from(append.count);
         self.last_append = append.now;
-        self.region.publish(end);
+        Ok(())
+    }
+
+    #[inline]
+    fn offset_delta(&self, append: &Append) -> u32 {
+        u32::try_from(append.offset - self.segment.base_offset())
+            .expect("has_room() keeps offsets within 32 bits of the base offset")
+    }
+
+    #[cold]
+    fn not_written(&self, append: &Append, error: io::Error) -> Error {
+        let bytes = append.body_bytes as u64;
+        Error::space("writing to segment", self.segment.path(), bytes, error)
     }
 
     /// What is known of the segment as a whole, with `last_append` for its age.

@@ -1,7 +1,8 @@
 //! The real file system.
 //!
 //! The invariant it keeps: a file that is mapped for writing has real blocks for every byte that
-//! may be stored to, so that a full disk is an error here and never a signal there.
+//! may be stored to, so that a full disk is an error here and never a signal there. Where blocks do
+//! not ensure that, files are written with system calls.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -9,11 +10,48 @@ use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{DirEntry, LockGuard, Region, RegionWriter, Storage, StorageFile};
+use super::{
+    DirEntry, LockGuard, Region, RegionWriter, Space, Storage, StorageFile, file_system, not_begun,
+    write_at,
+};
+use crate::file_access::FileAccess;
 
 /// Files and directories of the operating system.
 #[derive(Debug)]
-pub(crate) struct Disk;
+pub(crate) struct Disk {
+    access: Access,
+}
+
+/// By which means segments are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Mapped,
+    WriteCalls,
+    Calls,
+}
+
+impl Disk {
+    /// The disk that holds `dir`, or will, reached in this way.
+    pub(crate) fn new(dir: &Path, access: FileAccess) -> io::Result<Self> {
+        let access = match access {
+            FileAccess::Mapped => Access::Mapped,
+            FileAccess::WriteCalls => Access::WriteCalls,
+            FileAccess::Calls => Access::Calls,
+            FileAccess::Auto if file_system::of(dir)?.stores_are_safe => Access::Mapped,
+            FileAccess::Auto => Access::WriteCalls,
+        };
+        Ok(Self { access })
+    }
+
+    fn file(&self, file: File) -> Arc<dyn StorageFile> {
+        Arc::new(DiskFile { file: Arc::new(file), access: self.access })
+    }
+}
+
+/// The standard library seeds its hash maps from the operating system's randomness.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
 
 impl Storage for Disk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -57,12 +95,11 @@ impl Storage for Disk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(DiskFile(file)))
+        Ok(self.file(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(DiskFile(file)))
+        Ok(self.file(OpenOptions::new().read(true).write(true).open(path)?))
     }
 
     fn read(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
@@ -76,12 +113,21 @@ impl Storage for Disk {
         Ok(bytes)
     }
 
+    fn map(&self, path: &Path) -> io::Result<Arc<Region>> {
+        let file = File::open(path)?;
+        if self.access == Access::Calls {
+            Region::read_whole(&file)
+        } else {
+            Region::map_whole(&file)
+        }
+    }
+
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<Arc<dyn StorageFile>> {
         check_file_size_limit(bytes.len() as u64)?;
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         file.write_all(bytes)?;
-        Ok(Arc::new(DiskFile(file)))
+        Ok(self.file(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -98,7 +144,7 @@ impl Storage for Disk {
 
     /// Only Unix lets a directory be opened and synced; elsewhere the file system is trusted.
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+        if cfg!(unix) { File::open(path).map_err(not_begun)?.sync_all() } else { Ok(()) }
     }
 
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Option<LockGuard>> {
@@ -112,13 +158,46 @@ impl Storage for Disk {
         // Who owns it is a courtesy to whoever meets the lock: a full disk must not stop the open.
         let named = file.set_len(0).and_then(|()| file.rewind());
         drop(named.and_then(|()| file.write_all(owner.as_bytes())));
-        Ok(Some(Box::new(file)))
+        Ok(Some(Box::new(Lock { file, pid: std::process::id() })))
     }
 
-    /// The standard library seeds its hash maps from the operating system's randomness.
-    fn random(&self) -> u64 {
-        RandomState::new().build_hasher().finish()
+    fn space(&self, path: &Path) -> io::Result<Option<Space>> {
+        space(path)
     }
+
+    fn random(&self) -> u64 {
+        random()
+    }
+}
+
+/// Holds the lock, and gives it back in so many words: closing the file would not, while a forked
+/// child has it open. The child itself gives nothing back.
+#[derive(Debug)]
+struct Lock {
+    file: File,
+    pid: u32,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            // If it fails, closing the file does the same unless there is a child.
+            drop(self.file.unlock());
+        }
+    }
+}
+
+#[cfg(unix)]
+fn space(path: &Path) -> io::Result<Option<Space>> {
+    let found = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    // What is there for everybody, not what is kept for the superuser.
+    Ok(Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
+}
+
+#[cfg(not(unix))]
+fn space(_path: &Path) -> io::Result<Option<Space>> {
+    Ok(None)
 }
 
 /// Refuses a file longer than what its reader allows for.
@@ -130,58 +209,74 @@ pub(super) fn too_long(len: u64, max_bytes: u64) -> io::Error {
 }
 
 #[derive(Debug)]
-struct DiskFile(File);
+struct DiskFile {
+    file: Arc<File>,
+    access: Access,
+}
 
 impl StorageFile for DiskFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
         check_file_size_limit(to)?;
-        allocate(&self.0, from, to).inspect_err(|_| {
+        allocate(&self.file, from, to, self.access).inspect_err(|_| {
             // A part may have been allocated. Nothing is mapped there yet, so it can go again;
             // if it cannot, the file is longer than its data, which recovery allows for.
-            drop(self.0.set_len(from));
+            drop(self.file.set_len(from));
         })
     }
 
     fn trim(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        check_file_size_limit(position + bytes.len() as u64)?;
+        write_at(&self.file, bytes, position)
     }
 
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
         let len = usize::try_from(self.len()?).map_err(io::Error::other)?;
-        RegionWriter::map(&self.0, capacity, committed, len.min(capacity))
-    }
-
-    fn map_reader(&self) -> io::Result<Arc<Region>> {
-        Region::map_whole(&self.0)
+        let limit = len.min(capacity);
+        match self.access {
+            Access::Mapped => RegionWriter::map(&self.file, capacity, committed, limit),
+            access => {
+                let mapped = access == Access::WriteCalls;
+                RegionWriter::with_calls(&self.file, capacity, committed, limit, mapped)
+            }
+        }
     }
 }
 
 #[cfg(target_os = "linux")]
-fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
+fn allocate(file: &File, from: u64, to: u64, access: Access) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::Errno;
 
     loop {
         match fallocate(file, FallocateFlags::empty(), from, to - from) {
             Err(Errno::INTR) => {}
-            // Never a bare ftruncate instead: a sparse file would kill us at the first store.
-            Err(Errno::OPNOTSUPP) => return write_zeros(file, from, to),
+            Err(Errno::OPNOTSUPP) => return grow(file, from, to, access),
             other => return Ok(other?),
         }
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
-    write_zeros(file, from, to)
+fn allocate(file: &File, from: u64, to: u64, access: Access) -> io::Result<()> {
+    grow(file, from, to, access)
+}
+
+/// Grows a file where blocks cannot be asked for. Never a bare length where it is stored to through
+/// a mapping: a sparse file would kill us at the first store.
+fn grow(file: &File, from: u64, to: u64, access: Access) -> io::Result<()> {
+    if access == Access::Mapped { write_zeros(file, from, to) } else { file.set_len(to) }
 }
 
 /// The way to real blocks that works everywhere.
@@ -218,13 +313,17 @@ fn check_file_size_limit(_len: u64) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn disk() -> Disk {
+        Disk { access: Access::Mapped }
+    }
+
     #[test]
     fn allocated_space_is_zero_and_has_real_blocks() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("file");
-        let file = Disk.create(&path).expect("create");
+        let file = disk().create(&path).expect("create");
         file.allocate(0, 1 << 20).expect("allocate");
-        assert_eq!(Disk.read(&path, 1 << 20).expect("read"), vec![0; 1 << 20]);
+        assert_eq!(disk().read(&path, 1 << 20).expect("read"), vec![0; 1 << 20]);
         #[cfg(target_os = "linux")]
         {
             use std::os::unix::fs::MetadataExt;
@@ -249,18 +348,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("file");
         fs::write(&path, [1; 10]).expect("write");
-        assert!(Disk.read(&path, 9).is_err());
-        assert_eq!(Disk.read(&path, 10).expect("read"), [1; 10]);
+        assert!(disk().read(&path, 9).is_err());
+        assert_eq!(disk().read(&path, 10).expect("read"), [1; 10]);
     }
 
     #[test]
     fn a_second_lock_is_refused_until_the_first_is_dropped() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("LOCK");
-        let first = Disk.lock(&path, "1").expect("lock");
+        let first = disk().lock(&path, "1").expect("lock");
         assert!(first.is_some());
-        assert!(Disk.lock(&path, "2").expect("lock").is_none());
+        assert!(disk().lock(&path, "2").expect("lock").is_none());
         drop(first);
-        assert!(Disk.lock(&path, "2").expect("lock").is_some());
+        assert!(disk().lock(&path, "2").expect("lock").is_some());
     }
 }

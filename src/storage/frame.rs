@@ -77,17 +77,34 @@ pub(crate) const fn stride(length: usize) -> usize {
     length.next_multiple_of(4)
 }
 
-/// Writes one frame of `body_bytes` at the writer's `position`: header, body by `fill`, checksum,
-/// and last the length. The caller publishes it. `None` if there is no room; nothing is written.
+/// A frame that is whole but for its length, which is stored last.
+#[derive(Debug)]
+#[must_use = "without its length it is no frame"]
+pub(crate) struct Filled {
+    position: usize,
+    word: u32,
+}
+
+impl Filled {
+    /// Stores the length, and returns where the next frame may start. The caller publishes it.
+    #[inline]
+    pub(crate) fn finish(&self, writer: &mut RegionWriter) -> usize {
+        writer.store_word(self.position, self.word);
+        self.position + stride(self.word as usize)
+    }
+}
+
+/// Writes one frame of `body_bytes` at the writer's `position`: header, body by `fill`, checksum.
+/// `None` if there is no room; nothing is written.
 #[inline]
-pub(crate) fn write(
+pub(crate) fn fill(
     writer: &mut RegionWriter,
     position: usize,
     seed: u32,
     header: &FrameHeader,
     body_bytes: usize,
     fill: impl FnOnce(&mut Stage<'_>),
-) -> Option<usize> {
+) -> Option<Filled> {
     let length = HEADER_BYTES + body_bytes;
     let word = u32::try_from(length).ok()?;
     let mut stage = writer.stage(position, stride(length))?;
@@ -96,8 +113,20 @@ pub(crate) fn write(
     assert!(stage.filled() == length, "the body has the length it was measured to have");
     let crc = checksum(seed, word, stage.bytes(OFFSET_DELTA));
     stage.put_at(CRC, &crc.to_le_bytes());
-    writer.store_word(position, word);
-    Some(position + stride(length))
+    Some(Filled { position, word })
+}
+
+/// As [`fill`], and then [`Filled::finish`].
+#[inline]
+pub(crate) fn write(
+    writer: &mut RegionWriter,
+    position: usize,
+    seed: u32,
+    header: &FrameHeader,
+    body_bytes: usize,
+    put: impl FnOnce(&mut Stage<'_>),
+) -> Option<usize> {
+    Some(fill(writer, position, seed, header, body_bytes, put)?.finish(writer))
 }
 
 /// The header with length and checksum still 0.
@@ -203,7 +232,7 @@ mod tests {
         let mut writer = RegionWriter::on_heap(256, b"").expect("heap");
         let end = write(&mut writer, 0, SEED, &HEADER, body.len(), |stage| stage.put(body))
             .expect("room");
-        writer.publish(end);
+        writer.publish(end).expect("memory");
         writer.region().read(0..end).expect("published").to_vec()
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{DirEntry, LockGuard, Region, RegionWriter, Storage, StorageFile, split_mix};
+use super::{DirEntry, LockGuard, Region, RegionWriter, Space, Storage, StorageFile, split_mix};
 
 /// The identity of a file or directory.
 pub(super) type NodeId = u64;
@@ -182,6 +182,10 @@ impl Storage for MemoryStorage {
         Ok(self.file(path)?)
     }
 
+    fn map(&self, path: &Path) -> io::Result<Arc<Region>> {
+        self.file(path)?.map_reader()
+    }
+
     fn read(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         let file = self.file(path)?;
         if file.len_now() > max_bytes {
@@ -242,6 +246,10 @@ impl Storage for MemoryStorage {
         let guard = MemoryLock { path: path.to_path_buf(), locks: Arc::clone(&self.locks) };
         self.write(path, owner.as_bytes())?;
         Ok(Some(Box::new(guard)))
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Option<Space>> {
+        Ok(None)
     }
 
     fn random(&self) -> u64 {
@@ -307,6 +315,20 @@ impl MemoryFile {
         }
     }
 
+    /// The whole file for reading.
+    pub(super) fn map_reader(&self) -> io::Result<Arc<Region>> {
+        let mut content = self.content.lock();
+        match &*content {
+            Content::Mapped { region, .. } => Ok(Arc::clone(region)),
+            Content::Bytes(bytes) => {
+                let region = Region::copy_of(bytes)?;
+                let len = bytes.len();
+                *content = Content::Mapped { region: Arc::clone(&region), behind: Vec::new(), len };
+                Ok(region)
+            }
+        }
+    }
+
     fn resize(&self, to: u64) -> io::Result<()> {
         let to = usize::try_from(to).map_err(io::Error::other)?;
         let mut content = self.content.lock();
@@ -342,6 +364,25 @@ impl StorageFile for MemoryFile {
         Ok(())
     }
 
+    /// For files that are not mapped.
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        let start = usize::try_from(position).map_err(io::Error::other)?;
+        let mut content = self.content.lock();
+        let mut whole = match &*content {
+            Content::Bytes(whole) => whole.clone(),
+            Content::Mapped { region, .. } => {
+                region.read(0..region.committed()).unwrap_or_default().to_vec()
+            }
+        };
+        let end = start + bytes.len();
+        whole.resize(whole.len().max(end), 0);
+        if let Some(slot) = whole.get_mut(start..end) {
+            slot.copy_from_slice(bytes);
+        }
+        *content = Content::Bytes(whole);
+        Ok(())
+    }
+
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
         let bytes = self.snapshot();
         let published = bytes.get(..committed).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -354,18 +395,5 @@ impl StorageFile for MemoryFile {
         let behind = if blank { Vec::new() } else { bytes };
         *self.content.lock() = Content::Mapped { region, behind, len };
         Ok(writer)
-    }
-
-    fn map_reader(&self) -> io::Result<Arc<Region>> {
-        let mut content = self.content.lock();
-        match &*content {
-            Content::Mapped { region, .. } => Ok(Arc::clone(region)),
-            Content::Bytes(bytes) => {
-                let region = Region::copy_of(bytes)?;
-                let len = bytes.len();
-                *content = Content::Mapped { region: Arc::clone(&region), behind: Vec::new(), len };
-                Ok(region)
-            }
-        }
     }
 }

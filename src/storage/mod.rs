@@ -9,17 +9,20 @@
 pub(crate) mod checked_file;
 pub(crate) mod disk;
 mod durable_image;
+pub(crate) mod durable_mark;
+pub(crate) mod file_system;
 pub(crate) mod frame;
 pub(crate) mod memory;
+pub(crate) mod read_only;
 mod region;
 pub(crate) mod simulated;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use region::{Region, RegionWriter, Stage};
+pub(crate) use region::{ForkFlag, Region, RegionWriter, Stage, write_at};
 
 /// Whether a file can grow while it is mapped. Where it cannot, a segment gets all its blocks
 /// when it is created.
@@ -32,6 +35,13 @@ pub(crate) struct DirEntry {
     pub(crate) is_dir: bool,
     /// The file's length in bytes.
     pub(crate) len: u64,
+}
+
+/// How much room there is on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) free: u64,
+    pub(crate) total: u64,
 }
 
 /// Keeps a lock for as long as it lives.
@@ -47,10 +57,12 @@ pub(crate) trait Storage: Debug + Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Creates an empty file that did not exist.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
-    /// Opens a file that exists.
+    /// Opens a file that exists, to be written.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
     /// The whole content of a small file; one longer than `max_bytes` is refused unread.
     fn read(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>>;
+    /// The whole of a file, to be read, as it is now: if it grows, the rest is not seen.
+    fn map(&self, path: &Path) -> io::Result<Arc<Region>>;
     /// Writes a whole file in place of what was there. Not atomic and not synced.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<Arc<dyn StorageFile>>;
     /// Gives a file or directory another name in the same directory, replacing a file there.
@@ -59,9 +71,12 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Removes a directory that is empty.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes the directory's entries durable: files created in it, renamed in it, removed from it.
+    /// A failure for which [`was_not_begun`] is true has done no harm.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Takes the lock file, writing `owner` into it; `None` if another holds it.
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Option<LockGuard>>;
+    /// How much room there is where `path` lies; `None` where that is not known or not limited.
+    fn space(&self, path: &Path) -> io::Result<Option<Space>>;
     /// A number nobody can foresee, for salts and identities.
     fn random(&self) -> u64;
 }
@@ -76,11 +91,34 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
     fn trim(&self, len: u64) -> io::Result<()>;
     /// Makes every byte that was published in the file, and its length, durable.
     fn sync(&self) -> io::Result<()>;
+    /// Overwrites bytes from `position` on; the file grows if it must.
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
     /// Maps the file for its one writer: `committed` bytes are there to be read, what lies
     /// between them and the file's end may be stored to, `capacity` is how far it may grow.
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter>;
-    /// Maps the whole file for reading.
-    fn map_reader(&self) -> io::Result<Arc<Region>>;
+}
+
+/// A sync that was not begun, for want of something else than the disk: nothing that was written can
+/// have been lost by it.
+#[derive(Debug)]
+struct NotBegun(io::Error);
+
+impl fmt::Display for NotBegun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for NotBegun {}
+
+/// Says of an error that it was met before a sync was begun.
+pub(crate) fn not_begun(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), NotBegun(error))
+}
+
+/// Whether a sync failed before it was begun, so that it can be tried again.
+pub(crate) fn was_not_begun(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NotBegun>())
 }
 
 /// Removes a directory and everything in it.

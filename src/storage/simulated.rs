@@ -21,12 +21,14 @@ use parking_lot::Mutex;
 
 use super::durable_image::{DirChange, Durable, reachable};
 use super::memory::{MemoryFile, MemoryStorage, Node, NodeId, ROOT};
-use super::{DirEntry, LockGuard, Region, RegionWriter, Storage, StorageFile, split_mix};
+use super::{DirEntry, LockGuard, Region, RegionWriter, Space, Storage, StorageFile, split_mix};
 
 /// What reaches a disk in one piece at the least.
 const SECTOR: usize = 512;
 /// What the page cache writes back in one piece, if nothing goes wrong.
 const PAGE: usize = 4096;
+/// How large the disk says it is.
+const SIMULATED_BYTES: u64 = 1 << 40;
 
 /// How often a failing operation fails.
 ///
@@ -91,6 +93,11 @@ struct State {
     fail: Option<(u64, io::ErrorKind, Failure)>,
     /// Whether there is no room for anything more.
     is_full: bool,
+    /// How much room the disk says it has.
+    free_bytes: Option<u64>,
+    /// What files held when a sync of theirs failed: from then on those bytes count as clean, and
+    /// are not written by a later sync.
+    given_up: HashMap<NodeId, Vec<u8>>,
     /// What the power cut left, once it has happened. From then on every operation fails.
     after_cut: Option<SimulatedDisk>,
     durable: Durable,
@@ -118,6 +125,8 @@ impl SimulatedDisk {
             cut_at: None,
             fail: None,
             is_full: false,
+            free_bytes: None,
+            given_up: HashMap::new(),
             after_cut: None,
             durable,
             files,
@@ -161,6 +170,27 @@ impl SimulatedDisk {
         self.shared.state.lock().is_full = is_full;
     }
 
+    /// Says how many bytes are free, for whoever keeps a reserve of them; `None`, the default, for
+    /// a disk without end. Nothing is counted: it stays so until it is said again.
+    ///
+    /// ```
+    /// use forebay::testing::SimulatedDisk;
+    /// use forebay::{Broker, Error, Record, TopicConfig};
+    ///
+    /// let disk = SimulatedDisk::new(1);
+    /// let builder = Broker::builder("data").simulated_disk(&disk);
+    /// let broker = builder.min_free_bytes(1 << 20).open()?;
+    /// let orders = broker.create_topic("orders", TopicConfig::new())?;
+    /// disk.set_free_bytes(Some(1000));
+    /// assert!(matches!(orders.send(Record::new("paid")), Err(Error::StorageFull { .. })));
+    /// disk.set_free_bytes(Some(1 << 30));
+    /// orders.send(Record::new("paid"))?;
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    pub fn set_free_bytes(&self, free: Option<u64>) {
+        self.shared.state.lock().free_bytes = free;
+    }
+
     /// A disk of its own that holds what is on stable storage here, and nothing else: what the
     /// unluckiest power cut would leave.
     #[must_use]
@@ -197,13 +227,13 @@ impl SimulatedDisk {
 }
 
 impl State {
-    /// Counts an operation and decides whether it happens.
     /// As [`begin`](Self::begin), for an operation that needs room.
     fn begin_growing(&mut self) -> io::Result<()> {
         self.begin()?;
         if self.is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
+    /// Counts an operation and decides whether it happens.
     fn begin(&mut self) -> io::Result<()> {
         self.operations += 1;
         if self.cut_at == Some(self.operations) {
@@ -415,6 +445,18 @@ impl Storage for Arc<Simulation> {
         self.memory.lock(path, owner)
     }
 
+    fn map(&self, path: &Path) -> io::Result<Arc<Region>> {
+        self.state.lock().begin()?;
+        let (id, file) = (self.memory.id(path)?, self.memory.file(path)?);
+        self.state.lock().files.insert(id, Arc::clone(&file));
+        file.map_reader()
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Option<Space>> {
+        let free = self.state.lock().free_bytes;
+        Ok(free.map(|free| Space { free, total: SIMULATED_BYTES }))
+    }
+
     fn random(&self) -> u64 {
         self.memory.random()
     }
@@ -448,22 +490,53 @@ impl StorageFile for SimulatedFile {
         self.file.trim(len)
     }
 
+    /// As Linux does it, a failure is told once: what was to be written then counts as clean, and a
+    /// later sync succeeds without it.
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
-        state.begin()?;
-        state.durable.files.insert(self.id, self.file.snapshot());
+        let latest = self.file.snapshot();
+        if let Err(error) = state.begin() {
+            state.given_up.insert(self.id, latest);
+            return Err(error);
+        }
+        let image = match state.given_up.get(&self.id) {
+            None => latest,
+            Some(clean) => {
+                let before = state.durable.files.get(&self.id).map_or(&[][..], Vec::as_slice);
+                without_clean(latest, clean, before)
+            }
+        };
+        state.durable.files.insert(self.id, image);
         Ok(())
+    }
+
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.state.lock().begin_growing()?;
+        self.file.write_at(position, bytes)
     }
 
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
         self.begin()?;
         self.file.map_writer(capacity, committed)
     }
+}
 
-    fn map_reader(&self) -> io::Result<Arc<Region>> {
-        self.begin()?;
-        self.file.map_reader()
+/// What a sync makes durable of `latest`, if pages that are as they were in `clean` are not written:
+/// there stays what was on stable storage `before`.
+fn without_clean(latest: Vec<u8>, clean: &[u8], before: &[u8]) -> Vec<u8> {
+    let mut image = latest;
+    for start in (0..image.len()).step_by(PAGE) {
+        let end = (start + PAGE).min(image.len());
+        let Some(page) = image.get_mut(start..end) else { continue };
+        if clean.get(start..end).is_some_and(|clean| clean == page) {
+            page.fill(0);
+            let kept = before.get(start..end.min(before.len())).unwrap_or_default();
+            if let Some(slot) = page.get_mut(..kept.len()) {
+                slot.copy_from_slice(kept);
+            }
+        }
     }
+    image
 }
 
 #[cfg(test)]

@@ -180,7 +180,7 @@ fn commits_go_on_when_the_disk_is_full() {
 #[test]
 fn files_are_bounded_and_a_file_that_stands_alone_is_not_taken_for_unfinished() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let storage: Arc<dyn Storage> = Arc::new(crate::storage::disk::Disk);
+    let storage: Arc<dyn Storage> = disk();
     let background: Arc<dyn Background> = Arc::<Deferred>::default();
     let path = dir.path().join("offsets");
     let open = || OffsetStore::open(&storage, &background, path.clone(), |_, _| true).map(Arc::new);
@@ -225,7 +225,7 @@ fn files_are_bounded_and_a_file_that_stands_alone_is_not_taken_for_unfinished() 
 fn nothing_is_done_in_the_directory_after_the_store_was_closed() {
     for round in 0..60 {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let storage: Arc<dyn Storage> = Arc::new(crate::storage::disk::Disk);
+        let storage: Arc<dyn Storage> = disk();
         let background: Arc<dyn Background> = Arc::<Deferred>::default();
         let path = dir.path().join("offsets");
         let store = OffsetStore::open(&storage, &background, path.clone(), |_, _| true);
@@ -291,6 +291,8 @@ struct Never;
 impl Background for Never {
     fn submit(&self, _urgency: Urgency, _job: Job) {}
 
+    fn submit_after(&self, _delay: std::time::Duration, _job: Job) {}
+
     fn stop(&self) {}
 }
 
@@ -305,7 +307,7 @@ fn a_commit_that_meets_a_close_is_kept_or_refused() {
     let many = [TopicOffsets { topic: "topic".into(), id: 7, offsets: many }];
     for round in 0..20 {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let storage: Arc<dyn Storage> = Arc::new(crate::storage::disk::Disk);
+        let storage: Arc<dyn Storage> = disk();
         let background: Arc<dyn Background> = Arc::new(Never);
         let path = dir.path().join("offsets");
         let open = || {
@@ -375,4 +377,9 @@ fn many_partitions_with_long_texts_can_be_read_again() {
     store.close().expect("close");
     let store = open(&disk).expect("open");
     assert_eq!(store.group("g").expect("group")[0].offsets.len(), 20);
+}
+
+fn disk() -> Arc<dyn Storage> {
+    let here = Path::new(".");
+    Arc::new(crate::storage::disk::Disk::new(here, crate::FileAccess::Mapped).expect("a disk"))
 }

@@ -11,21 +11,30 @@
 //! moves `committed` up, with Release, after the bytes were stored; [`Region::read`] loads it
 //! with Acquire before it makes a slice. No `&mut [u8]` over the memory exists.
 //!
+//! A file that lies where a store into a mapping may find no block (a copy-on-write file system) is
+//! written with system calls instead, and mapped for reading alone, or not at all: see
+//! [`RegionWriter`].
+//!
 //! What a process cannot defend itself against, in any program that maps files: another process
 //! that writes into or truncates the file. The directory lock keeps brokers out; see DESIGN.md.
 #![expect(unsafe_code, reason = "memory shared between one writer and many readers")]
+
+mod fork_flag;
+mod writer;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::marker::PhantomData;
 use std::ops::Range;
-use std::ptr::{NonNull, copy_nonoverlapping};
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
+
+pub(crate) use fork_flag::ForkFlag;
+pub(crate) use writer::{RegionWriter, Stage, write_at};
 
 /// Memory behind a [`Region`], given back when the region is dropped.
 enum Memory {
@@ -102,10 +111,18 @@ impl Region {
         Ok(Arc::new(Self::new(memory, len, len)))
     }
 
+    /// Copies the whole of `file` into memory.
+    pub(crate) fn read_whole(file: &File) -> io::Result<Arc<Self>> {
+        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        read_at(file, &mut bytes, 0)?;
+        Self::copy_of(&bytes)
+    }
+
     /// A region on the heap that holds a copy of `bytes`, all of it committed.
     pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Arc<Self>> {
         let writer = RegionWriter::on_heap(bytes.len(), bytes)?;
-        Ok(writer.region)
+        Ok(Arc::clone(writer.region()))
     }
 
     /// How many bytes from the start may be read.
@@ -144,179 +161,26 @@ impl Region {
     }
 }
 
+/// Fills `bytes` from the file at `position`.
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, position)
+}
+
+/// Fills `bytes` from the file at `position`.
+#[cfg(not(unix))]
+fn read_at(mut file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
+    use std::io::{Read, Seek};
+    file.seek(io::SeekFrom::Start(position))?;
+    file.read_exact(bytes)
+}
+
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Region")
             .field("capacity", &self.capacity)
             .field("committed", &self.committed())
             .finish_non_exhaustive()
-    }
-}
-
-/// The one writer of a [`Region`].
-#[derive(Debug)]
-pub(crate) struct RegionWriter {
-    region: Arc<Region>,
-    /// The end of what may be stored to: beyond it a mapped file has no blocks, and a store would
-    /// kill the process.
-    limit: usize,
-}
-
-impl RegionWriter {
-    /// Maps `capacity` bytes of `file`, which holds `committed` bytes to be read and has blocks
-    /// for `limit`. `capacity` may lie beyond the file's end: it is address space to grow into.
-    pub(crate) fn map(
-        file: &File,
-        capacity: usize,
-        committed: usize,
-        limit: usize,
-    ) -> io::Result<Self> {
-        let memory = Memory::Map(MmapOptions::new().len(capacity).map_raw(file)?);
-        Ok(Self::new(memory, capacity, committed, limit))
-    }
-
-    /// A region of `capacity` bytes on the heap that begins with a copy of `bytes`, committed.
-    pub(crate) fn on_heap(capacity: usize, bytes: &[u8]) -> io::Result<Self> {
-        let mut writer = Self::new(Memory::heap(capacity)?, capacity, 0, capacity);
-        if !bytes.is_empty() {
-            let mut stage =
-                writer.stage(0, bytes.len()).ok_or_else(|| out_of_memory(bytes.len()))?;
-            stage.put(bytes);
-            writer.publish(bytes.len());
-        }
-        Ok(writer)
-    }
-
-    fn new(memory: Memory, capacity: usize, committed: usize, limit: usize) -> Self {
-        assert!(limit <= capacity, "more may be stored to than the region holds");
-        Self { region: Arc::new(Region::new(memory, capacity, committed)), limit }
-    }
-
-    /// The region, for readers to share.
-    pub(crate) fn region(&self) -> &Arc<Region> {
-        &self.region
-    }
-
-    /// The end of what is published.
-    #[inline]
-    pub(crate) fn committed(&self) -> usize {
-        // Relaxed: the only thread that stores it is the one that holds this writer.
-        self.region.committed.load(Ordering::Relaxed)
-    }
-
-    /// How far the region could grow.
-    pub(crate) fn capacity(&self) -> usize {
-        self.region.capacity
-    }
-
-    /// The end of what may be stored to.
-    #[inline]
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Says that there are blocks up to `limit`.
-    pub(crate) fn set_limit(&mut self, limit: usize) {
-        assert!(limit <= self.region.capacity, "more may be stored to than the region holds");
-        self.limit = limit;
-    }
-
-    /// Opens `len` bytes from `start` to be filled, or `None` where they are not all storable.
-    #[inline]
-    pub(crate) fn stage(&mut self, start: usize, len: usize) -> Option<Stage<'_>> {
-        let end = start.checked_add(len)?;
-        if start < self.committed() || end > self.limit {
-            return None;
-        }
-        // SAFETY: `start <= end <= limit <= capacity`, so the offset stays in the memory.
-        let base = unsafe { self.region.base.add(start) };
-        Some(Stage { base, len, filled: 0, writer: PhantomData })
-    }
-
-    /// Stores the aligned word at `position`, after every byte staged before it.
-    ///
-    /// For other processes that map the file: who sees the word (with Acquire) sees those bytes.
-    #[inline]
-    pub(crate) fn store_word(&mut self, position: usize, word: u32) {
-        assert!(
-            position.is_multiple_of(4)
-                && position >= self.committed()
-                && position + 4 <= self.limit,
-            "the word is aligned and lies in what may be stored to"
-        );
-        // SAFETY: `position + 4 <= limit <= capacity`, so the offset stays in the memory.
-        let word_at = unsafe { self.region.base.as_ptr().add(position) };
-        // SAFETY: the memory starts at an address aligned to at least 8 and `position` is a
-        // multiple of 4; the word lies at or above `committed`, so no slice covers it, and `&mut
-        // self` keeps every other store out.
-        let cell = unsafe { AtomicU32::from_ptr(word_at.cast()) };
-        cell.store(word.to_le(), Ordering::Release);
-    }
-
-    /// Lets readers see everything below `end`. From here on those bytes never change.
-    #[inline]
-    pub(crate) fn publish(&mut self, end: usize) {
-        assert!(self.committed() <= end && end <= self.limit, "what is published was storable");
-        self.region.committed.store(end, Ordering::Release);
-    }
-}
-
-/// Bytes being filled, before they are published. Borrows the writer, so there is only one.
-#[derive(Debug)]
-pub(crate) struct Stage<'a> {
-    base: NonNull<u8>,
-    len: usize,
-    filled: usize,
-    writer: PhantomData<&'a mut RegionWriter>,
-}
-
-impl Stage<'_> {
-    /// Appends `bytes` to what is filled.
-    #[inline]
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
-        assert!(bytes.len() <= self.len - self.filled, "the stage was opened for all that is put");
-        // SAFETY: `filled <= len`, which `stage` checked to lie in the memory.
-        let to = unsafe { self.base.as_ptr().add(self.filled) };
-        // SAFETY: `bytes.len()` more bytes fit, by the assertion. `bytes` cannot overlap: slices
-        // of the region end at `committed`, and this stage starts at or above it.
-        unsafe { copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
-        self.filled += bytes.len();
-    }
-
-    /// Appends one byte to what is filled.
-    #[inline]
-    pub(crate) fn put_byte(&mut self, byte: u8) {
-        self.put(&[byte]);
-    }
-
-    /// Overwrites filled bytes from `position` in the stage.
-    #[inline]
-    pub(crate) fn put_at(&mut self, position: usize, bytes: &[u8]) {
-        assert!(
-            position <= self.filled && bytes.len() <= self.filled - position,
-            "only filled bytes are overwritten"
-        );
-        // SAFETY: `position <= filled <= len`.
-        let to = unsafe { self.base.as_ptr().add(position) };
-        // SAFETY: `position + bytes.len() <= filled <= len`; no overlap, as in `put`.
-        unsafe { copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
-    }
-
-    /// How much is filled.
-    #[inline]
-    pub(crate) fn filled(&self) -> usize {
-        self.filled
-    }
-
-    /// What is filled, from `from` on. Nobody else can store to it while it is borrowed.
-    #[inline]
-    pub(crate) fn bytes(&self, from: usize) -> &[u8] {
-        assert!(from <= self.filled, "only filled bytes are looked at");
-        // SAFETY: `from <= filled <= len`.
-        let start = unsafe { self.base.as_ptr().add(from) };
-        // SAFETY: the bytes from `from` to `filled` were stored by `put`; a store needs `&mut
-        // self`, which the returned borrow excludes.
-        unsafe { std::slice::from_raw_parts(start, self.filled - from) }
     }
 }
 
@@ -334,7 +198,7 @@ mod tests {
         assert_eq!(stage.bytes(1), b"2xx5678");
         assert_eq!(region.read(0..4), Some(&b"head"[..]));
         assert_eq!(region.read(0..5), None);
-        writer.publish(12);
+        writer.publish(12).expect("memory");
         assert_eq!(region.read(0..12), Some(&b"head12xx5678"[..]));
     }
 
@@ -356,6 +220,52 @@ mod tests {
             Arc::clone(writer.region())
         };
         assert_eq!(region.read(0..4), Some(&b"kept"[..]));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn a_file_written_with_calls_holds_what_is_published_and_readers_see_it() {
+        for mapped in [true, false] {
+            let file = Arc::new(tempfile::tempfile().expect("file"));
+            file.set_len(64).expect("length");
+            let mut writer = RegionWriter::with_calls(&file, 128, 0, 64, mapped).expect("open");
+            let region = Arc::clone(writer.region());
+            let content = || {
+                let mut bytes = vec![0; 64];
+                read_at(&file, &mut bytes, 0).expect("read");
+                bytes
+            };
+            let mut stage = writer.stage(0, 12).expect("room");
+            stage.put(b"....content!");
+            writer.store_word(0, 7);
+            assert_eq!(content(), [0; 64], "nothing is written before it is published");
+            writer.publish(12).expect("publish");
+            assert_eq!(region.read(0..12), Some(&b"\x07\0\0\0content!"[..]));
+            assert_eq!(&content()[..12], b"\x07\0\0\0content!");
+            // In two steps, of which the first leaves a length of 0.
+            let mut stage = writer.stage(12, 8).expect("room");
+            stage.put(b"\0\0\0\0more");
+            writer.write_ahead().expect("write");
+            assert_eq!(&content()[12..20], b"\0\0\0\0more");
+            writer.store_word(12, 8);
+            writer.publish(20).expect("publish");
+            assert_eq!(region.read(12..20), Some(&b"\x08\0\0\0more"[..]));
+            assert_eq!(&content()[12..20], b"\x08\0\0\0more");
+            assert!(writer.stage(60, 8).is_none(), "beyond the limit");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn what_cannot_be_written_is_not_published() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(dir.path().join("file"), [0; 64]).expect("write");
+        // Opened for reading alone, so that every write to it fails.
+        let file = Arc::new(File::open(dir.path().join("file")).expect("open"));
+        let mut writer = RegionWriter::with_calls(&file, 64, 0, 64, true).expect("open");
+        writer.stage(0, 8).expect("room").put(b"12345678");
+        assert!(writer.publish(8).is_err());
+        assert_eq!(writer.committed(), 0);
     }
 
     #[test]
@@ -382,7 +292,7 @@ mod tests {
             stage.put(&word[4..]);
             let low = u32::try_from(step + 1).expect("small");
             writer.store_word(step * 8, low);
-            writer.publish(step * 8 + 8);
+            writer.publish(step * 8 + 8).expect("memory");
         }
         reader.join().expect("reader");
     }

@@ -1,0 +1,317 @@
+//! The one that fills a region: by stores into the memory, or by system calls into the file.
+#![expect(unsafe_code, reason = "memory shared between one writer and many readers")]
+
+use std::fs::File;
+use std::io;
+use std::marker::PhantomData;
+use std::ptr::{NonNull, copy_nonoverlapping};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use memmap2::MmapOptions;
+
+use super::{Memory, Region, out_of_memory};
+
+/// The one writer of a [`Region`].
+///
+/// What is staged is stored into the memory itself, or, for a file that is written with system
+/// calls, into a buffer that [`publish`](Self::publish) writes to the file. In the second case the
+/// memory is a mapping for reading alone, where the bytes appear by themselves, or a copy on the
+/// heap.
+#[derive(Debug)]
+pub(crate) struct RegionWriter {
+    region: Arc<Region>,
+    /// The end of what may be stored to: beyond it a mapped file has no blocks, and a store would
+    /// kill the process.
+    limit: usize,
+    calls: Option<Calls>,
+}
+
+/// A file that is written with system calls.
+#[derive(Debug)]
+struct Calls {
+    file: Arc<File>,
+    /// What is staged, from `start` in the file.
+    buffer: Vec<u8>,
+    start: usize,
+    /// How much of it is in the file already, but for the first word.
+    ahead: usize,
+}
+
+impl Calls {
+    /// Writes what is staged from the bytes `from` to `to` on.
+    fn write(&self, from: usize, to: usize) -> io::Result<()> {
+        let bytes = self.buffer.get(from..to).unwrap_or_default();
+        write_at(&self.file, bytes, (self.start + from) as u64)
+    }
+}
+
+/// Writes all of `bytes` into the file at `position`.
+#[cfg(unix)]
+pub(crate) fn write_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, position)
+}
+
+/// Writes all of `bytes` into the file at `position`.
+#[cfg(not(unix))]
+pub(crate) fn write_at(mut file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+    use std::io::{Seek, Write};
+    file.seek(io::SeekFrom::Start(position))?;
+    file.write_all(bytes)
+}
+
+impl RegionWriter {
+    /// Maps `capacity` bytes of `file`, which holds `committed` bytes to be read and has blocks
+    /// for `limit`. `capacity` may lie beyond the file's end: it is address space to grow into.
+    pub(crate) fn map(
+        file: &File,
+        capacity: usize,
+        committed: usize,
+        limit: usize,
+    ) -> io::Result<Self> {
+        let memory = Memory::Map(MmapOptions::new().len(capacity).map_raw(file)?);
+        Ok(Self::new(memory, capacity, committed, limit))
+    }
+
+    /// As [`map`](Self::map), for a file that is written with system calls; `mapped` says whether it
+    /// is mapped for reading or copied into memory.
+    pub(crate) fn with_calls(
+        file: &Arc<File>,
+        capacity: usize,
+        committed: usize,
+        limit: usize,
+        mapped: bool,
+    ) -> io::Result<Self> {
+        let mut writer = if mapped {
+            let memory = Memory::Map(MmapOptions::new().len(capacity).map_raw_read_only(&**file)?);
+            Self::new(memory, capacity, committed, limit)
+        } else {
+            let mut bytes = vec![0; committed];
+            super::read_at(file, &mut bytes, 0)?;
+            let mut writer = Self::on_heap(capacity, &bytes)?;
+            writer.limit = limit;
+            writer
+        };
+        let file = Arc::clone(file);
+        writer.calls = Some(Calls { file, buffer: Vec::new(), start: 0, ahead: 0 });
+        Ok(writer)
+    }
+
+    /// A region of `capacity` bytes on the heap that begins with a copy of `bytes`, committed.
+    pub(crate) fn on_heap(capacity: usize, bytes: &[u8]) -> io::Result<Self> {
+        let mut writer = Self::new(Memory::heap(capacity)?, capacity, 0, capacity);
+        if !bytes.is_empty() {
+            let mut stage =
+                writer.stage(0, bytes.len()).ok_or_else(|| out_of_memory(bytes.len()))?;
+            stage.put(bytes);
+            writer.publish(bytes.len())?;
+        }
+        Ok(writer)
+    }
+
+    fn new(memory: Memory, capacity: usize, committed: usize, limit: usize) -> Self {
+        assert!(limit <= capacity, "more may be stored to than the region holds");
+        let region = Arc::new(Region::new(memory, capacity, committed));
+        Self { region, limit, calls: None }
+    }
+
+    /// The region, for readers to share.
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// The end of what is published.
+    #[inline]
+    pub(crate) fn committed(&self) -> usize {
+        // Relaxed: the only thread that stores it is the one that holds this writer.
+        self.region.committed.load(Ordering::Relaxed)
+    }
+
+    /// How far the region could grow.
+    pub(crate) fn capacity(&self) -> usize {
+        self.region.capacity
+    }
+
+    /// The end of what may be stored to.
+    #[inline]
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Says that there are blocks up to `limit`.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        assert!(limit <= self.region.capacity, "more may be stored to than the region holds");
+        self.limit = limit;
+    }
+
+    /// Opens `len` bytes from `start` to be filled, or `None` where they are not all storable.
+    #[inline]
+    pub(crate) fn stage(&mut self, start: usize, len: usize) -> Option<Stage<'_>> {
+        let end = start.checked_add(len)?;
+        if start < self.committed() || end > self.limit {
+            return None;
+        }
+        if let Some(calls) = &mut self.calls {
+            return Some(calls.stage(start, len));
+        }
+        // SAFETY: `start <= end <= limit <= capacity`, so the offset stays in the memory.
+        let base = unsafe { self.region.base.add(start) };
+        Some(Stage { base, len, filled: 0, writer: PhantomData })
+    }
+
+    /// Stores the aligned word at `position`, after every byte staged before it.
+    ///
+    /// For other processes that map the file: who sees the word (with Acquire) sees those bytes.
+    #[inline]
+    pub(crate) fn store_word(&mut self, position: usize, word: u32) {
+        assert!(
+            position.is_multiple_of(4)
+                && position >= self.committed()
+                && position + 4 <= self.limit,
+            "the word is aligned and lies in what may be stored to"
+        );
+        if let Some(calls) = &mut self.calls {
+            calls.store_word(position, word);
+            return;
+        }
+        // SAFETY: `position + 4 <= limit <= capacity`, so the offset stays in the memory.
+        let word_at = unsafe { self.region.base.as_ptr().add(position) };
+        // SAFETY: the memory starts at an address aligned to at least 8 and `position` is a
+        // multiple of 4; the word lies at or above `committed`, so no slice covers it, and `&mut
+        // self` keeps every other store out.
+        let cell = unsafe { AtomicU32::from_ptr(word_at.cast()) };
+        cell.store(word.to_le(), Ordering::Release);
+    }
+
+    /// Lets readers see everything below `end`. From here on those bytes never change.
+    ///
+    /// It fails only if the file is written with system calls, and then nothing is published.
+    #[inline]
+    pub(crate) fn publish(&mut self, end: usize) -> io::Result<()> {
+        assert!(self.committed() <= end && end <= self.limit, "what is published was storable");
+        if self.calls.is_some() {
+            self.write_staged(end)?;
+        }
+        self.region.committed.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the file is written with system calls.
+    #[inline]
+    pub(crate) fn uses_calls(&self) -> bool {
+        self.calls.is_some()
+    }
+
+    /// Writes what is staged, but for its first word, if that takes a system call, so that little is
+    /// left that could fail when it is published.
+    pub(crate) fn write_ahead(&mut self) -> io::Result<()> {
+        if let Some(calls) = &mut self.calls {
+            let staged = calls.buffer.len();
+            calls.write(WORD.min(staged), staged)?;
+            calls.ahead = staged;
+        }
+        Ok(())
+    }
+
+    /// Writes what is staged below `end` to the file, and to the memory if that is a copy.
+    #[cold]
+    fn write_staged(&mut self, end: usize) -> io::Result<()> {
+        let Some(calls) = &mut self.calls else { return Ok(()) };
+        let staged = (end - calls.start).min(calls.buffer.len());
+        if calls.ahead >= staged {
+            calls.write(0, WORD.min(staged))?;
+        } else {
+            calls.write(0, staged)?;
+        }
+        calls.ahead = 0;
+        if let Memory::Heap { .. } = self.region.memory {
+            assert!(calls.start + staged <= self.region.capacity, "it was staged within the limit");
+            // SAFETY: `start + staged <= capacity`, so the offset stays in the memory.
+            let to = unsafe { self.region.base.add(calls.start) };
+            // SAFETY: `staged` bytes fit, by the assertion, and lie in the buffer, which is memory of
+            // its own. They lie at or above `committed`: no slice covers them, and `&mut self` keeps
+            // every other store out.
+            unsafe { copy_nonoverlapping(calls.buffer.as_ptr(), to.as_ptr(), staged) }
+        }
+        Ok(())
+    }
+}
+
+/// The first bytes of what is staged, which are stored last.
+const WORD: usize = 4;
+
+impl Calls {
+    /// Opens `len` bytes of the buffer, which stand for those of the file from `start` on.
+    fn stage(&mut self, start: usize, len: usize) -> Stage<'_> {
+        self.buffer.clear();
+        self.buffer.resize(len, 0);
+        (self.start, self.ahead) = (start, 0);
+        let base = NonNull::new(self.buffer.as_mut_ptr()).unwrap_or(NonNull::dangling());
+        Stage { base, len, filled: 0, writer: PhantomData }
+    }
+
+    fn store_word(&mut self, position: usize, word: u32) {
+        let at = position - self.start;
+        let slot = self.buffer.get_mut(at..at + WORD).expect("the word lies in what is staged");
+        slot.copy_from_slice(&word.to_le_bytes());
+    }
+}
+
+/// Bytes being filled, before they are published. Borrows the writer, so there is only one.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    base: NonNull<u8>,
+    len: usize,
+    filled: usize,
+    writer: PhantomData<&'a mut RegionWriter>,
+}
+
+impl Stage<'_> {
+    /// Appends `bytes` to what is filled.
+    #[inline]
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.len - self.filled, "the stage was opened for all that is put");
+        // SAFETY: `filled <= len`, which `stage` checked to lie in the memory.
+        let to = unsafe { self.base.as_ptr().add(self.filled) };
+        // SAFETY: `bytes.len()` more bytes fit, by the assertion. `bytes` cannot overlap: slices
+        // of the region end at `committed`, and this stage starts at or above it.
+        unsafe { copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        self.filled += bytes.len();
+    }
+
+    /// Appends one byte to what is filled.
+    #[inline]
+    pub(crate) fn put_byte(&mut self, byte: u8) {
+        self.put(&[byte]);
+    }
+
+    /// Overwrites filled bytes from `position` in the stage.
+    #[inline]
+    pub(crate) fn put_at(&mut self, position: usize, bytes: &[u8]) {
+        assert!(
+            position <= self.filled && bytes.len() <= self.filled - position,
+            "only filled bytes are overwritten"
+        );
+        // SAFETY: `position <= filled <= len`.
+        let to = unsafe { self.base.as_ptr().add(position) };
+        // SAFETY: `position + bytes.len() <= filled <= len`; no overlap, as in `put`.
+        unsafe { copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    /// How much is filled.
+    #[inline]
+    pub(crate) fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// What is filled, from `from` on. Nobody else can store to it while it is borrowed.
+    #[inline]
+    pub(crate) fn bytes(&self, from: usize) -> &[u8] {
+        assert!(from <= self.filled, "only filled bytes are looked at");
+        // SAFETY: `from <= filled <= len`.
+        let start = unsafe { self.base.as_ptr().add(from) };
+        // SAFETY: the bytes from `from` to `filled` were stored by `put`; a store needs `&mut
+        // self`, which the returned borrow excludes.
+        unsafe { std::slice::from_raw_parts(start, self.filled - from) }
+    }
+}
