@@ -1,7 +1,6 @@
 //! What can be set for a topic, with defaults, limits and the check of both.
 //!
-//! A plain value: validated when it is used, never half applied. The same struct is what the
-//! topic's metadata file holds.
+//! A plain value: validated when it is used, never half applied.
 
 use std::time::Duration;
 
@@ -50,7 +49,7 @@ pub enum TimestampType {
 ///
 /// let config = TopicConfig::new().partitions(8).retention_age(Duration::from_secs(2 * 86_400));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
     pub(crate) partitions: u32,
     pub(crate) segment_bytes: u64,
@@ -61,6 +60,8 @@ pub struct TopicConfig {
     pub(crate) retention_age: Option<Duration>,
     pub(crate) retention_bytes: Option<u64>,
     pub(crate) retention_records: Option<u64>,
+    pub(crate) flush_records: Option<u64>,
+    pub(crate) flush_interval: Option<Duration>,
 }
 
 impl Default for TopicConfig {
@@ -75,6 +76,8 @@ impl Default for TopicConfig {
             retention_age: None,
             retention_bytes: None,
             retention_records: None,
+            flush_records: None,
+            flush_interval: None,
         }
     }
 }
@@ -163,6 +166,41 @@ impl TopicConfig {
         self
     }
 
+    /// After how many records a partition is synced in the background, so that a power cut takes no
+    /// more than about as many, and no send waits; as Kafka's `flush.messages`. At least 1. Default:
+    /// never; then segments are synced when they are full, and whatever somebody waits for.
+    ///
+    /// What comes while the disk is busy comes on top.
+    #[must_use]
+    pub fn flush_records(mut self, records: impl Into<Option<u64>>) -> Self {
+        self.flush_records = records.into();
+        self
+    }
+
+    /// How long after a record was sent its partition is synced in the background at the latest, so
+    /// that a power cut takes no more than what was sent in about that time, and no send waits; as
+    /// Kafka's `flush.ms`. At least 1 ms. Default: never.
+    ///
+    /// The time the disk takes comes on top. A partition that gets no records costs nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let config = TopicConfig::new().flush_interval(Duration::from_millis(100));
+    /// let orders = broker.create_topic("orders", config)?;
+    /// let sent = orders.send(Record::new("paid"))?;
+    /// // Who wants to know waits; the sync is shared with all who do.
+    /// let synced = orders.wait_synced(0, sent.offset + 1, Duration::from_secs(5))?;
+    /// assert!(synced > sent.offset);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    #[must_use]
+    pub fn flush_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.flush_interval = interval.into();
+        self
+    }
+
     /// The number of partitions.
     #[must_use]
     pub fn partition_count(&self) -> u32 {
@@ -195,6 +233,12 @@ impl TopicConfig {
                 "max_record_bytes",
                 format!("{} is not in 1..={RECORD_BYTES_LIMIT}", self.max_record_bytes),
             ));
+        }
+        if self.flush_records == Some(0) {
+            return Err(Error::config("flush_records", "it is 0"));
+        }
+        if self.flush_interval.is_some_and(|interval| interval < Duration::from_millis(1)) {
+            return Err(Error::config("flush_interval", "it is below one millisecond"));
         }
         if self.retention_age.is_some_and(|age| age.is_zero()) {
             return Err(Error::config("retention_age", "it is zero"));

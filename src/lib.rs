@@ -122,6 +122,7 @@ pub mod testing;
 mod timestamp;
 mod topic;
 mod topic_handle;
+mod topic_metadata;
 mod topic_partition;
 mod waker;
 

@@ -1,14 +1,14 @@
 //! A partition: one log, the lock under which it is appended to, and those who wait for records.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::admission::Admission;
-use crate::background::{Background, Urgency};
+use crate::background::{Background, Job, Urgency};
 use crate::clock::Clock;
-use crate::error::Result;
-use crate::log::{Appended, Chores, Gate, Log, LogWriter, Sealing};
+use crate::error::{Error, Result};
+use crate::log::{Appended, Chores, Flush, Gate, Log, LogWriter, Sealing};
 use crate::record::Record;
 use crate::waker::Waker;
 
@@ -21,6 +21,8 @@ pub(crate) struct Partition {
     appender: Mutex<Appender>,
     background: Arc<dyn Background>,
     admission: Arc<Admission>,
+    /// Itself, for jobs that may outlive it.
+    weak: Weak<Partition>,
 }
 
 /// What the append lock guards.
@@ -37,15 +39,22 @@ struct Waiting {
     token: usize,
 }
 
+/// What an append left to be done when its lock was given back.
+#[derive(Debug)]
+pub(crate) struct LeftToDo {
+    waiting: Vec<Waiting>,
+    chores: Option<Chores>,
+}
+
 impl Partition {
     pub(crate) fn new(
         writer: LogWriter,
         background: Arc<dyn Background>,
         admission: Arc<Admission>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let log = Arc::clone(writer.log());
         let appender = Mutex::new(Appender { writer, waiting: Vec::new() });
-        Self { log, appender, background, admission }
+        Arc::new_cyclic(|weak| Self { log, appender, background, admission, weak: weak.clone() })
     }
 
     pub(crate) fn log(&self) -> &Arc<Log> {
@@ -77,22 +86,31 @@ impl Partition {
     /// Gives the append lock back after an append, and then does what the append called for:
     /// waking readers, sealing a segment that is full.
     #[inline]
-    pub(crate) fn release(&self, mut appender: MutexGuard<'_, Appender>) {
-        let chores = appender.writer.take_chores();
-        if appender.waiting.is_empty() && chores.is_none() {
-            return;
+    pub(crate) fn release(&self, appender: MutexGuard<'_, Appender>) {
+        if let Some(left) = Self::unlock(appender) {
+            self.follow_up(left);
         }
-        let waiting = std::mem::take(&mut appender.waiting);
-        drop(appender);
-        self.follow_up(waiting, chores);
     }
 
+    /// Gives the append lock back, and returns what the append called for: it is to be done when no
+    /// other append lock is held either.
+    #[inline]
+    pub(crate) fn unlock(mut appender: MutexGuard<'_, Appender>) -> Option<LeftToDo> {
+        let chores = appender.writer.take_chores();
+        if appender.waiting.is_empty() && chores.is_none() {
+            return None;
+        }
+        Some(LeftToDo { waiting: std::mem::take(&mut appender.waiting), chores })
+    }
+
+    /// Does what [`unlock`](Self::unlock) returned.
     #[cold]
-    fn follow_up(&self, waiting: Vec<Waiting>, chores: Option<Chores>) {
+    pub(crate) fn follow_up(&self, left: LeftToDo) {
+        let LeftToDo { waiting, chores } = left;
         for Waiting { waker, token } in waiting {
             waker.ring(token);
         }
-        let Some(Chores { pages, sealing }) = chores else { return };
+        let Some(Chores { pages, sealing, flush }) = chores else { return };
         if let Some(pages) = pages {
             self.background.submit(Urgency::AtOnce, Box::new(move || pages.prepare()));
         }
@@ -101,6 +119,25 @@ impl Partition {
             Some(Sealing::Caller) => seal(&self.log),
             None => {}
         }
+        match flush {
+            Some(Flush::Now) => self.background.submit(Urgency::Later, self.flush_job()),
+            Some(Flush::After(delay)) => self.background.submit_after(delay, self.flush_job()),
+            None => {}
+        }
+    }
+
+    /// Syncs the log, some time from now, if it is still there.
+    fn flush_job(&self) -> Job {
+        let partition = Weak::clone(&self.weak);
+        Box::new(move || {
+            let Some(partition) = partition.upgrade() else { return };
+            partition.lock().writer.flush_begins();
+            let log = &partition.log;
+            match log.sync_to(log.end_offset()) {
+                Ok(()) | Err(Error::UnknownTopic { .. } | Error::Closed) => {}
+                Err(error) => log::error!("flushing {}: {error}", log.name()),
+            }
+        })
     }
 
     /// Deletes the records below `offset`, durably, and returns the first offset that can be read.
@@ -152,7 +189,7 @@ impl Partition {
         appender.writer.shut(gate);
         let waiting = std::mem::take(&mut appender.waiting);
         drop(appender);
-        self.follow_up(waiting, None);
+        self.follow_up(LeftToDo { waiting, chores: None });
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::log::Appended;
+use crate::partition::Partition;
 use crate::partitioner::{Partitioner, crc32_partition, fnv1a_partition, murmur2_partition};
 use crate::record::{MAX_HEADERS, Record};
 use crate::segment::Append;
@@ -243,8 +244,14 @@ impl<'a, 'r> Batch<'a, 'r> {
                 return Err(if place == 0 { error } else { partition.log().give_up(&error) });
             }
         }
-        for (partition, _, appender) in locked {
-            partition.release(appender);
+        let left: Vec<_> = locked
+            .into_iter()
+            .map(|(partition, _, appender)| (partition, Partition::unlock(appender)))
+            .collect();
+        for (partition, left) in left {
+            if let Some(left) = left {
+                partition.follow_up(left);
+            }
         }
         Ok((appends, now))
     }

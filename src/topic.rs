@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use serde::{Deserialize, Serialize};
 
 use crate::admission::Admission;
 use crate::background::Background;
@@ -19,21 +18,11 @@ use crate::growing_list::GrowingList;
 use crate::log::{Around, Gate, PartitionName, Recovery};
 use crate::partition::Partition;
 use crate::recovery_mode::HowToOpen;
-use crate::storage::checked_file::{self, Kind};
 use crate::storage::{Storage, remove_tree};
+use crate::topic_metadata::Metadata;
 
-const METADATA_FILE: &str = "topic";
-const KIND: Kind = Kind { magic: *b"FOREBAYM", version: 1 };
 /// Begins the name of a directory that is being made or taken apart; no topic's name does.
 const UNFINISHED: char = '~';
-
-/// What the metadata file of a topic holds.
-#[derive(Debug, Serialize, Deserialize)]
-struct Metadata {
-    /// Tells this topic from an earlier one of the same name.
-    id: u64,
-    config: TopicConfig,
-}
 
 /// A topic as it is at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +77,7 @@ impl TopicState {
             }
             let metadata = Metadata { id: storage.random(), config: config.clone() };
             // Syncs the directory too, with the partitions in it.
-            checked_file::replace(storage, &making.join(METADATA_FILE), KIND, &metadata)?;
+            metadata.store(storage, &making)?;
             storage.rename(&making, &dir).map_err(io_error)
         };
         // What cannot be removed now is removed by the next creation or the next open.
@@ -112,10 +101,7 @@ impl TopicState {
         name: &str,
     ) -> Result<(Self, Vec<(u32, Recovery)>)> {
         let dir = topics.join(name);
-        let path = dir.join(METADATA_FILE);
-        let metadata: Metadata = checked_file::read(&*around.storage, &path, KIND)?
-            .ok_or_else(|| Error::corrupt(&path, 0, "the topic's metadata file is missing"))?;
-        metadata.config.validate()?;
+        let metadata = Metadata::load(&*around.storage, &dir)?;
         // Whoever wrote this may have failed to make it durable; what is used must be.
         around
             .storage
@@ -152,7 +138,7 @@ impl TopicState {
         if recovery.is_some() && !how.read_only {
             partition.seal_later();
         }
-        self.partitions.push(Arc::new(partition));
+        self.partitions.push(partition);
         Ok(recovery)
     }
 
@@ -240,12 +226,7 @@ impl TopicState {
     /// Writes the metadata file, and then tells everybody. Called under `changing`.
     fn put_config(&self, config: TopicConfig) -> Result<()> {
         let metadata = Metadata { id: self.id, config };
-        checked_file::replace(
-            &*self.around.storage,
-            &self.dir.join(METADATA_FILE),
-            KIND,
-            &metadata,
-        )?;
+        metadata.store(&*self.around.storage, &self.dir)?;
         let config = Arc::new(metadata.config);
         *self.config.write() = Arc::clone(&config);
         for partition in self.partitions() {

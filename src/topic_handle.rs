@@ -1,6 +1,7 @@
 //! A topic resolved once: what a hot path holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::broker::{Broker, BrokerInner, IfPresent};
 use crate::config::TopicConfig;
@@ -224,6 +225,24 @@ impl Topic {
         let log = self.state.partition(partition)?.log();
         log.check_gate()?;
         Ok(log.synced_offset())
+    }
+
+    /// Waits until every record of a partition below `offset` is on stable storage, by whomever that is
+    /// done, for at most `timeout`. Returns the offset below which every record is: less than was asked
+    /// for if the time was up.
+    ///
+    /// It syncs nothing itself. What does is [`Acks::Synced`], [`flush`](Self::flush),
+    /// [`flush_records`](TopicConfig::flush_records) and
+    /// [`flush_interval`](TopicConfig::flush_interval), and a segment that is full.
+    ///
+    /// # Errors
+    ///
+    /// As [`earliest_offset`](Self::earliest_offset), and
+    /// [`Error::Poisoned`](crate::Error::Poisoned) if it will not be.
+    pub fn wait_synced(&self, partition: u32, offset: u64, timeout: Duration) -> Result<u64> {
+        let log = self.state.partition(partition)?.log();
+        log.check_gate()?;
+        log.wait_synced(offset, timeout)
     }
 
     /// The first record of a partition that is not older than `timestamp`: its offset and its

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["builder"],
     &["broker", "opening", "description", "maintenance"],
     &["group"],
-    &["topic", "partition"],
+    &["topic", "topic_metadata", "partition"],
     &["log"],
     &["durability"],
     &["segment", "record", "record_codec"],

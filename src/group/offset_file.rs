@@ -58,6 +58,7 @@ pub(super) struct OffsetFile {
     writer: Option<RegionWriter>,
     /// The seed of the next frame.
     chain: u32,
+    salt: u64,
     /// What the file takes, in bytes.
     capacity: usize,
 }
@@ -69,6 +70,8 @@ pub(super) struct Found {
     pub(super) end: u64,
     /// Whether all that was known when it was begun is in it.
     pub(super) is_complete: bool,
+    /// Its salt, if its header can be read.
+    pub(super) salt: Option<u64>,
     /// What stands behind its last whole frame, or what is wrong with it.
     pub(super) detail: String,
 }
@@ -112,7 +115,8 @@ impl OffsetFile {
         file: Arc<dyn StorageFile>,
         mut writer: RegionWriter,
     ) -> Result<Self> {
-        let (header, chain) = encode_header(number, storage.random());
+        let salt = storage.random();
+        let (header, chain) = encode_header(number, salt);
         let Some(mut stage) = writer.stage(0, FRAMES) else {
             return Err(Error::corrupt(path, 0, "the file is shorter than its header"));
         };
@@ -121,7 +125,7 @@ impl OffsetFile {
             .publish(FRAMES)
             .map_err(|error| Error::space("writing offset file", path, FRAMES as u64, error))?;
         let (path, capacity) = (path.to_path_buf(), writer.limit());
-        Ok(Self { number, path, file, writer: Some(writer), chain, capacity })
+        Ok(Self { number, path, file, writer: Some(writer), chain, salt, capacity })
     }
 
     /// A file that was found and read, not to be appended to.
@@ -133,7 +137,8 @@ impl OffsetFile {
         };
         let (file, capacity) =
             open().map_err(|error| Error::io("opening offset file", path, error))?;
-        Ok(Self { number, path: path.to_path_buf(), file, writer: None, chain: 0, capacity })
+        let path = path.to_path_buf();
+        Ok(Self { number, path, file, writer: None, chain: 0, salt: 0, capacity })
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -156,6 +161,10 @@ impl OffsetFile {
     /// Where its last frame ends, if it is one that is written.
     pub(super) fn end(&self) -> Option<u64> {
         self.writer.as_ref().map(|writer| writer.committed() as u64)
+    }
+
+    pub(super) fn salt(&self) -> u64 {
+        self.salt
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -193,7 +202,7 @@ pub(super) fn read(
         storage.map(path).map_err(|error| Error::io("reading offset file", path, error))?;
     let bytes = region.read(0..region.committed()).unwrap_or_default();
     let mut at = FRAMES;
-    let mut found = Found { end: 0, is_complete: false, detail: String::new() };
+    let mut found = Found { end: 0, is_complete: false, salt: None, detail: String::new() };
     let mut chain = match decode_header(bytes, path, number)? {
         Ok(chain) => chain,
         Err(detail) => {
@@ -201,6 +210,8 @@ pub(super) fn read(
             return Ok(found);
         }
     };
+    found.salt =
+        bytes.get(SALT..).and_then(|bytes| bytes.first_chunk()).copied().map(u64::from_le_bytes);
     loop {
         found.end = at as u64;
         let rest = bytes.get(at..).unwrap_or_default();

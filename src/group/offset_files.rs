@@ -21,6 +21,7 @@ use super::offset_file::{self, Found, OffsetFile};
 use super::stored_offsets::StoredOffsets;
 use crate::error::{Error, Result};
 use crate::storage::checked_file::{self, Kind};
+use crate::storage::durable_mark::{self, DurableMark};
 use crate::storage::{Storage, StorageFile};
 
 const SPARE: &str = "spare";
@@ -51,6 +52,8 @@ pub(super) struct Files {
     previous: Option<PathBuf>,
     /// The size of the spare file, if there is one.
     spare: Option<usize>,
+    /// Where the last frame ends of a file that was found.
+    found_end: u64,
 }
 
 /// The file that was current when somebody began to sync.
@@ -58,6 +61,11 @@ pub(super) struct Files {
 pub(super) struct ToSync {
     pub(super) file: Arc<dyn StorageFile>,
     pub(super) entry_durable: bool,
+    /// Up to where it is to be written anew before it is synced, if it is one that was found: its pages
+    /// may only seem to be on stable storage.
+    pub(super) found: Option<u64>,
+    /// What can be said when it is on stable storage.
+    pub(super) mark: Option<DurableMark>,
     number: u64,
 }
 
@@ -93,7 +101,7 @@ impl Files {
         };
         finish().map_err(|error| Error::space("creating offset file", &path, 0, error))?;
         current.renamed(path);
-        Ok(Self { current, entry_durable: true, previous: None, spare: Some(spare) })
+        Ok(Self { current, entry_durable: true, previous: None, spare: Some(spare), found_end: 0 })
     }
 
     /// What the files in `dir` come to.
@@ -113,7 +121,7 @@ impl Files {
                     .map_err(|error| Error::io("removing leftover", &path, error))?;
             } else if entry.name == SPARE {
                 spare = usize::try_from(entry.len).ok();
-            } else if entry.name == MARK {
+            } else if entry.name == MARK || durable_mark::is_mark(&entry.name) {
                 // It is read below.
             } else if let Some(number) = number_of(&entry.name) {
                 numbers.push(number);
@@ -125,6 +133,8 @@ impl Files {
             }
         }
         let mark: Option<Mark> = checked_file::read(storage, &dir.join(MARK), MARK_KIND)?;
+        let durable = DurableMark::load(storage, dir)
+            .map_err(|error| Error::io("reading durable mark in", dir, error))?;
         numbers.sort_unstable_by(|one, other| other.cmp(one));
         let mut unfinished: Option<Error> = None;
         let mut doomed = Vec::new();
@@ -135,6 +145,10 @@ impl Files {
             let found =
                 offset_file::read(storage, &path, number, |entry, at| known.apply(entry, at))?;
             if mark.is_some_and(|mark| mark.number == number && found.end < mark.end) {
+                return Err(Error::corrupt(&path, found.end, found.detail));
+            }
+            // The same, said by each sync and never made durable itself.
+            if durable.is_some_and(|mark| mark.base_offset == number && is_short(&found, &mark)) {
                 return Err(Error::corrupt(&path, found.end, found.detail));
             }
             if !found.is_complete {
@@ -158,7 +172,8 @@ impl Files {
                     .remove_file(&path)
                     .map_err(|error| Error::io("removing old offset file", &path, error))?;
             }
-            let files = Self { current, entry_durable: false, previous, spare };
+            let found_end = found.end;
+            let files = Self { current, entry_durable: false, previous, spare, found_end };
             return Ok((known, Some(files)));
         }
         match unfinished {
@@ -243,7 +258,14 @@ impl Files {
     /// What is to be synced.
     pub(super) fn to_sync(&self) -> ToSync {
         let (file, number) = (Arc::clone(self.current.file()), self.current.number());
-        ToSync { file, entry_durable: self.entry_durable, number }
+        let mark = self.current.end().map(|position| DurableMark {
+            base_offset: number,
+            salt: self.current.salt(),
+            position,
+            next_offset: 0,
+        });
+        let found = if mark.is_some() { None } else { Some(self.found_end) };
+        ToSync { file, entry_durable: self.entry_durable, found, mark, number }
     }
 
     /// Says that a file and the directory were synced. If it is the current one still, what stands
@@ -282,6 +304,11 @@ impl Outgoing {
         }
         make_spare(storage, dir, wanted).map_or(spare, Some)
     }
+}
+
+/// Whether a file does not reach to a mark that was left in it.
+fn is_short(found: &Found, mark: &DurableMark) -> bool {
+    found.salt.is_none_or(|salt| salt == mark.salt) && found.end < mark.position
 }
 
 fn path_of(dir: &Path, number: u64) -> PathBuf {

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::entry::{Entry, MAX_ENTRY_BYTES, OffsetEntry, TopicEntry};
-use super::offset_files::Files;
+use super::offset_files::{Files, ToSync};
 use super::stored_offsets::StoredOffsets;
 use crate::background::{Background, Urgency};
 use crate::durability::{Durability, WaitError};
 use crate::error::{Error, Result};
 use crate::offset_and_metadata::OffsetAndMetadata;
-use crate::storage::Storage;
+use crate::storage::durable_mark::MarkFile;
+use crate::storage::{Storage, not_begun};
 
 /// What groups have committed.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub(crate) struct OffsetStore {
     moving: Mutex<()>,
     /// Counts entries: those below its mark are on stable storage.
     durability: Durability,
+    /// Where it is written down how far the current file was synced; opened by the first sync. A leaf
+    /// lock.
+    mark: Mutex<Option<MarkFile>>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +98,7 @@ impl OffsetStore {
             }),
             moving: Mutex::new(()),
             durability: Durability::new(0),
+            mark: Mutex::default(),
         })
     }
 
@@ -339,8 +344,12 @@ impl OffsetStore {
             let Some(files) = &state.files else { return Ok(state.written) };
             (state.written, files.to_sync())
         };
+        if let Some(end) = current.found {
+            current.file.rewrite(0..end).map_err(not_begun)?;
+        }
         current.file.sync()?;
         if current.entry_durable {
+            self.put_mark(&current);
             return Ok(written);
         }
         let _moving = self.moving.lock();
@@ -353,6 +362,7 @@ impl OffsetStore {
             let mut state = self.state.lock();
             state.files.as_mut().and_then(|files| files.entry_synced(&current))
         };
+        self.put_mark(&current);
         // Until that is done no other file is begun, so those it names are ours.
         if let Some(outgoing) = outgoing {
             let spare = outgoing.retire(&*self.storage, &self.dir);
@@ -361,6 +371,21 @@ impl OffsetStore {
             }
         }
         Ok(written)
+    }
+}
+
+impl OffsetStore {
+    /// Notes how far the current file was synced. Without it, damage to what was synced could be taken
+    /// for a torn tail: no more.
+    fn put_mark(&self, synced: &ToSync) {
+        let Some(mark) = synced.mark else { return };
+        let mut file = self.mark.lock();
+        if file.is_none() {
+            *file = MarkFile::open(&*self.storage, &self.dir).ok();
+        }
+        if let Some(file) = &*file {
+            drop(file.put(&mark));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{checkpoint, poison_mark};
+use super::checkpoint;
 use crate::error::{Error, Result};
 use crate::segment;
 use crate::storage::{Storage, checked_file, durable_mark};
@@ -21,7 +21,6 @@ pub(crate) struct Listing {
     /// The segments, by base offset.
     pub(crate) segments: Vec<Found>,
     pub(crate) has_durable_mark: bool,
-    pub(crate) has_poison_mark: bool,
     /// What interrupted writes left behind.
     pub(crate) leftovers: Vec<String>,
     /// What no log puts there.
@@ -41,8 +40,6 @@ impl Listing {
                 listing.segments.push(Found { base_offset, len: entry.len });
             } else if durable_mark::is_mark(&entry.name) {
                 listing.has_durable_mark = true;
-            } else if poison_mark::is_mark(&entry.name) {
-                listing.has_poison_mark = true;
             } else if entry.is_dir || !is_ours(&entry.name) {
                 listing.strangers.push(entry.name);
             }

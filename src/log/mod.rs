@@ -6,15 +6,18 @@
 
 mod checkpoint;
 mod cursor;
+mod flush;
+mod limit;
 mod listing;
-mod poison_mark;
 mod recovery;
 mod retention;
+mod sealing;
 mod shared;
 mod slot;
 mod writer;
 
 pub(crate) use cursor::{Budget, LogCursor, RecordLocation};
+pub(crate) use flush::Flush;
 pub(crate) use recovery::{Around, Recovery, open};
 pub(crate) use shared::{Gate, Log, PartitionName};
 pub(crate) use writer::{Appended, Chores, LogWriter, Sealing};

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint, RecoveryPoint, Tail};
+use super::limit::{Limit, check_mark};
 use super::listing::{Found, Listing};
-use super::poison_mark;
 use super::shared::{Log, Offsets, PartitionName, recovery_point};
 use super::slot::Slot;
 use super::writer::LogWriter;
@@ -99,7 +99,6 @@ pub(crate) fn open(
     };
     opening.check_rest(&listing.segments, mark)?;
     let mut recovery = opening.finish()?;
-    let poison = if listing.has_poison_mark { opening.restore_poisoned()? } else { None };
     if let Some(recovery) = &mut recovery {
         recovery.duration = begun.elapsed();
         log::info!("recovered {name}: {recovery:?}");
@@ -110,7 +109,7 @@ pub(crate) fn open(
         end: opening.next_offset,
         synced: opening.durable,
     };
-    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets, poison));
+    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets));
     Ok((LogWriter::new(log, config, Arc::clone(admission), opening.tail), recovery))
 }
 
@@ -208,10 +207,10 @@ impl<'a> Opening<'a> {
         let first = self.point.map_or(0, |point| point.base_offset);
         let rest: Vec<_> =
             found.iter().copied().filter(|found| found.base_offset >= first).collect();
-        let mark = self.check_mark(mark, &rest)?;
+        let mark = check_mark(mark, self.next_offset, self.dir, &rest)?;
         for (place, found) in rest.iter().enumerate() {
             let behind = rest.get(place + 1).map(|next| next.base_offset);
-            let limit = self.limit_in(found, mark.as_ref(), behind);
+            let limit = Limit::of(found, mark.as_ref(), behind);
             let kept = match self.point.filter(|point| point.base_offset == found.base_offset) {
                 Some(point) => self.check_from(found, &point, limit)?,
                 None => self.check_whole(found, limit)?,
@@ -221,40 +220,6 @@ impl<'a> Opening<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The durable mark, if it says more than the recovery point does.
-    fn check_mark(&self, mark: Option<DurableMark>, rest: &[Found]) -> Result<Option<DurableMark>> {
-        let Some(mark) = mark.filter(|mark| mark.next_offset > self.next_offset) else {
-            return Ok(None);
-        };
-        let path = log_path(self.dir, mark.base_offset);
-        let Some(segment) = rest.iter().find(|found| found.base_offset == mark.base_offset) else {
-            return Err(Error::corrupt(&path, 0, "the segment with the durable mark is missing"));
-        };
-        if segment.len < mark.position {
-            let detail =
-                format!("the file ends below the durable mark, which is at byte {}", mark.position);
-            return Err(Error::corrupt(&path, segment.len, detail));
-        }
-        Ok(Some(mark))
-    }
-
-    /// Up to where everything in a segment was on stable storage, if it is known to have been: a
-    /// position, and the offset there.
-    fn limit_in(
-        &self,
-        found: &Found,
-        mark: Option<&DurableMark>,
-        behind: Option<u64>,
-    ) -> Option<Limit> {
-        let mark = mark?;
-        if found.base_offset == mark.base_offset {
-            let salt = Some(mark.salt);
-            return Some(Limit { position: mark.position, next_offset: mark.next_offset, salt });
-        }
-        let next_offset = behind.filter(|_| found.base_offset < mark.base_offset)?;
-        Some(Limit { position: found.len, next_offset, salt: None })
     }
 
     /// The segment with the recovery point in it. It is always kept.
@@ -407,7 +372,10 @@ impl<'a> Opening<'a> {
                 .storage
                 .open(&path)
                 .map_err(|error| Error::io("opening segment", &path, error))?;
-            self.slots.push(Slot::recovered(found.base_offset, file, summary));
+            // What lies below the recovery point was synced.
+            let point = self.point.filter(|point| point.base_offset == found.base_offset);
+            let from = point.map_or(0, |point| point.position);
+            self.slots.push(Slot::recovered(found.base_offset, file, from, summary));
         }
         self.tail = Tail::Sealed(recovery_point(found.base_offset, &summary));
         self.next_offset = scan.next_offset;
@@ -458,44 +426,4 @@ impl<'a> Opening<'a> {
         }
         Ok(())
     }
-
-    /// After a failed sync, what was kept may be in the page cache alone, and seem clean there: it is
-    /// written anew. What could not be is not durable, and the partition stays poisoned.
-    fn restore_poisoned(&mut self) -> Result<Option<Arc<io::Error>>> {
-        let first = self.point.map_or(0, |point| point.base_offset);
-        if self.how.read_only {
-            return Ok(None);
-        }
-        let rest = self.slots.iter().filter(|slot| slot.base_offset() >= first);
-        for slot in rest {
-            if let Err(error) = poison_mark::rewrite(&**self.storage, self.dir, slot.base_offset())
-            {
-                log::error!("{} stays poisoned: {error}", self.dir.display());
-                return Ok(Some(Arc::new(error)));
-            }
-        }
-        let reopen = |slot: Slot| -> Result<Slot> {
-            let Some(summary) = slot.rolled() else { return Ok(slot) };
-            let path = log_path(self.dir, slot.base_offset());
-            let file = self
-                .storage
-                .open(&path)
-                .map_err(|error| Error::io("opening segment", &path, error))?;
-            Ok(Slot::recovered(slot.base_offset(), file, summary))
-        };
-        self.slots =
-            std::mem::take(&mut self.slots).into_iter().map(reopen).collect::<Result<_>>()?;
-        // If it stays, the next open does all this once more.
-        drop(poison_mark::remove(&**self.storage, self.dir));
-        Ok(None)
-    }
-}
-
-/// A place in a segment below which everything was on stable storage.
-#[derive(Clone, Copy, Debug)]
-struct Limit {
-    position: u64,
-    next_offset: u64,
-    /// The salt of the segment it was said of, if it was said of one.
-    salt: Option<u64>,
 }

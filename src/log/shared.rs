@@ -16,16 +16,12 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::error::{Error, Result};
 use crate::segment::{Segment, SegmentHeader, Summary};
+use crate::storage::Storage;
 use crate::storage::durable_mark::{DurableMark, MarkFile};
-use crate::storage::{Storage, was_not_begun};
 
-use super::checkpoint::{Checkpoint, RecoveryPoint};
-use super::poison_mark;
+use super::checkpoint::RecoveryPoint;
 use super::slot::Slot;
 use crate::durability::{Durability, WaitError};
-
-/// How many rolled segments may wait to be synced before appending waits for the disk.
-const MAX_ROLLED: usize = 64;
 
 /// Which partition a log is, for errors and messages.
 #[derive(Clone, Debug)]
@@ -70,7 +66,7 @@ pub(crate) struct Log {
     /// The segments in the order of their offsets. Written when one is added or removed, read when
     /// a reader passes from one to the next. Comes after the append lock; only slots' locks come
     /// after it.
-    slots: RwLock<VecDeque<Arc<Slot>>>,
+    pub(super) slots: RwLock<VecDeque<Arc<Slot>>>,
     /// The first offset that can be read. Stored with Release, loaded with Acquire.
     start_offset: AtomicU64,
     /// The offset the next record will get. Stored by the appender with Release after the record
@@ -83,7 +79,7 @@ pub(crate) struct Log {
     /// A [`Gate`]. Stored with Release under the append lock, loaded with Acquire.
     gate: AtomicU8,
     /// Held by whoever seals segments, one at a time. Comes before `slots`.
-    sealing: Mutex<()>,
+    pub(super) sealing: Mutex<()>,
 }
 
 impl Log {
@@ -94,12 +90,7 @@ impl Log {
         storage: &Arc<dyn Storage>,
         slots: Vec<Slot>,
         offsets: Offsets,
-        poison: Option<Arc<io::Error>>,
     ) -> Self {
-        let durability = Durability::new(offsets.synced);
-        if let Some(cause) = poison {
-            durability.give_up(cause);
-        }
         let slots = slots.into_iter().map(Arc::new);
         Self {
             name,
@@ -108,7 +99,7 @@ impl Log {
             slots: RwLock::new(slots.collect()),
             start_offset: AtomicU64::new(offsets.start),
             end_offset: AtomicU64::new(offsets.end),
-            durability,
+            durability: Durability::new(offsets.synced),
             mark: Mutex::default(),
             gate: AtomicU8::new(Gate::Open as u8),
             sealing: Mutex::new(()),
@@ -256,7 +247,7 @@ impl Log {
 
     /// Waits until the segments below `offset`, where one ends, are on stable storage. The segment
     /// being written is left alone: syncing it would slow its appender down for nobody's good.
-    fn sync_segments_to(&self, offset: u64) -> Result<()> {
+    pub(super) fn sync_segments_to(&self, offset: u64) -> Result<()> {
         self.wait_for(offset, || self.write_out(offset))
     }
 
@@ -267,19 +258,12 @@ impl Log {
         let synced = self.durability.wait_for_others(offset, timeout, is_over);
         let synced = synced.map_err(|cause| self.poisoned(cause))?;
         if synced < offset {
-            self.check_gate()?
+            self.check_gate()?;
         }
         Ok(synced)
     }
 
     fn wait_for(&self, offset: u64, sync: impl Fn() -> io::Result<u64>) -> Result<()> {
-        let sync = || {
-            sync().inspect_err(|error| {
-                if !was_not_begun(error) && !self.is_deleted() {
-                    poison_mark::leave(&*self.storage, &self.dir, error);
-                }
-            })
-        };
         self.durability.wait(offset, sync).map_err(|error| match error {
             // The files of a deleted topic cannot be synced, and need not be.
             _ if self.is_deleted() => self.gate_error(),
@@ -288,7 +272,7 @@ impl Log {
         })
     }
 
-    fn is_deleted(&self) -> bool {
+    pub(super) fn is_deleted(&self) -> bool {
         self.gate.load(Ordering::Acquire) == Gate::Deleted as u8
     }
 
@@ -296,12 +280,10 @@ impl Log {
     /// thread at a time.
     fn write_out(&self, end: u64) -> io::Result<u64> {
         let dirty = self.slots_in(self.durability.synced(), end);
-        let mark = dirty.last().and_then(|last| self.mark_in(last, end));
+        let mark = dirty.last().and_then(|last| mark_in(last, end));
         let mut file = mark.and_then(|_| self.mark_file());
         for slot in &dirty {
-            if let Some(file) = slot.unsynced() {
-                file.sync()?;
-            }
+            slot.sync()?;
         }
         if dirty.iter().any(|slot| slot.needs_entry()) {
             self.storage.sync_dir(&self.dir)?;
@@ -314,15 +296,6 @@ impl Log {
             drop(file.put(&mark));
         }
         Ok(end)
-    }
-
-    /// What is to be said when `end` is durable, which lies in the segment of this slot. Nothing is
-    /// said of one that waits to be sealed: the recovery point is about to say it.
-    fn mark_in(&self, slot: &Slot, end: u64) -> Option<DurableMark> {
-        let segment = slot.live_segment()?;
-        let (base_offset, salt) = (segment.base_offset(), segment.header().salt);
-        let position = segment.position_behind(end)? as u64;
-        Some(DurableMark { base_offset, salt, position, next_offset: end })
     }
 
     /// The file marks are kept in, made now if it was not there.
@@ -340,67 +313,6 @@ impl Log {
         let first = place_of(&slots, start).unwrap_or(0);
         let reach = slots.iter().skip(first).take_while(|slot| slot.base_offset() < end);
         reach.map(Arc::clone).collect()
-    }
-
-    /// The segments that wait to be sealed, oldest first, and what they came to. They stand at the
-    /// end, with none behind them but the one that is being written.
-    fn waiting(&self) -> Vec<(Arc<Slot>, Summary)> {
-        let slots = self.slots.read();
-        let live = slots.back().is_some_and(|last| last.rolled().is_none());
-        let mut waiting: Vec<_> = slots
-            .iter()
-            .rev()
-            .skip(usize::from(live))
-            .map_while(|slot| Some((Arc::clone(slot), slot.rolled()?)))
-            .collect();
-        waiting.reverse();
-        waiting
-    }
-
-    /// Whether so many segments wait to be sealed that appending should wait for the disk.
-    pub(super) fn is_far_behind(&self) -> bool {
-        self.waiting().len() > MAX_ROLLED
-    }
-
-    /// Syncs and seals every segment that will not be written again, and moves the recovery point
-    /// behind the last of them. Returns what went wrong without doing harm.
-    pub(crate) fn seal_rolled(&self) -> Result<Vec<Error>> {
-        let sealing = self.sealing.lock();
-        self.seal_locked(&sealing)
-    }
-
-    /// As [`seal_rolled`](Self::seal_rolled), by one who holds `sealing`.
-    pub(super) fn seal_locked(&self, _sealing: &MutexGuard<'_, ()>) -> Result<Vec<Error>> {
-        // Whoever deletes the topic has `sealing` too: while it is held, paths lead where they did.
-        if self.is_deleted() {
-            return Ok(Vec::new());
-        }
-        let (mut last, mut troubles) = (None, Vec::new());
-        let result = self.seal_each(&mut last, &mut troubles);
-        if let Some(recovery) = last {
-            let checkpoint =
-                Checkpoint { log_start: self.start_offset(), recovery: Some(recovery) };
-            checkpoint.store(&*self.storage, &self.dir)?;
-        }
-        result.map(|()| troubles)
-    }
-
-    fn seal_each(&self, last: &mut Option<RecoveryPoint>, troubles: &mut Vec<Error>) -> Result<()> {
-        for (slot, summary) in self.waiting() {
-            let (index, trimmed) = slot.retire(&summary);
-            self.sync_segments_to(summary.next_offset)?;
-            slot.sealed();
-            *last = Some(recovery_point(slot.base_offset(), &summary));
-            let segment = self.segment(&slot)?;
-            let stored = segment.store_index(index, &summary);
-            let path = segment.path();
-            troubles.extend(
-                trimmed.err().map(|error| Error::io("cutting the reserve of", path, error)),
-            );
-            troubles
-                .extend(stored.err().map(|error| Error::io("writing the indexes of", path, error)));
-        }
-        Ok(())
     }
 
     /// Says where the log begins from here on. Called under `sealing`, when that is durable.
@@ -421,11 +333,6 @@ impl Log {
             slots.pop_front();
         }
         forgotten
-    }
-
-    /// Keeps every path in the directory from being used until it is dropped.
-    pub(crate) fn hold_paths(&self) -> MutexGuard<'_, ()> {
-        self.sealing.lock()
     }
 
     /// The slot that holds `offset`, and the base offset of the one behind it.
@@ -462,6 +369,15 @@ impl Log {
         }
         Ok(None)
     }
+}
+
+/// What is to be said when `end` is durable, which lies in the segment of this slot. Nothing is
+/// said of one that waits to be sealed: the recovery point is about to say it.
+fn mark_in(slot: &Slot, end: u64) -> Option<DurableMark> {
+    let segment = slot.live_segment()?;
+    let (base_offset, salt) = (segment.base_offset(), segment.header().salt);
+    let position = segment.position_behind(end)? as u64;
+    Some(DurableMark { base_offset, salt, position, next_offset: end })
 }
 
 /// The place of the last segment that begins at or before `offset`.

@@ -5,6 +5,7 @@
 //! by what is written and read, not by what is stored.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::segment::{Segment, SparseIndex, Summary};
-use crate::storage::{Storage, StorageFile};
+use crate::storage::{Storage, StorageFile, not_begun};
 
 /// One segment of a log.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ struct Held {
     weak: Weak<Segment>,
     /// The file, while bytes in it may not be durable.
     unsynced: Option<Arc<dyn StorageFile>>,
+    /// Which bytes of the file are to be written anew before they are synced.
+    found: Option<Range<u64>>,
     /// What the segment came to, once nothing will be appended to it any more and until it is
     /// sealed.
     rolled: Option<Summary>,
@@ -43,14 +46,16 @@ struct Held {
 impl Slot {
     /// A segment on disk whose bytes and entry are durable.
     pub(crate) fn stored(base_offset: u64) -> Self {
-        let held = Held { strong: None, weak: Weak::new(), unsynced: None, rolled: None };
+        let held =
+            Held { strong: None, weak: Weak::new(), unsynced: None, found: None, rolled: None };
         Self { base_offset, entry_durable: AtomicBool::new(true), held: Mutex::new(held) }
     }
 
-    /// A segment on disk that will not be written again and may not be durable.
+    /// A segment on disk that will not be written again and may not be durable from the byte `from` on.
     pub(crate) fn recovered(
         base_offset: u64,
         file: Arc<dyn StorageFile>,
+        from: u64,
         summary: Summary,
     ) -> Self {
         let slot = Self::stored(base_offset);
@@ -58,6 +63,7 @@ impl Slot {
         {
             let mut held = slot.held.lock();
             held.unsynced = Some(file);
+            held.found = Some(from..summary.log_bytes);
             held.rolled = Some(summary);
         }
         slot
@@ -114,9 +120,23 @@ impl Slot {
         if held.rolled.is_some() { None } else { held.strong.clone() }
     }
 
-    /// The file, if bytes in it may not be durable.
-    pub(crate) fn unsynced(&self) -> Option<Arc<dyn StorageFile>> {
-        self.held.lock().unsynced.clone()
+    /// Makes what the file holds durable, if it may not be. Called by one thread at a time.
+    ///
+    /// What was found in it at open is written anew before: if a sync of whoever wrote it failed, its
+    /// pages count as clean, and would not be written by another sync. They are in the page cache
+    /// still, since they were read there; the bytes stay the same, so a power cut meanwhile does no
+    /// harm.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let (file, found) = {
+            let held = self.held.lock();
+            let Some(file) = &held.unsynced else { return Ok(()) };
+            (Arc::clone(file), held.found.clone())
+        };
+        if let Some(found) = found {
+            file.rewrite(found).map_err(not_begun)?;
+            self.held.lock().found = None;
+        }
+        file.sync()
     }
 
     /// Whether the directory entry still has to be made durable.

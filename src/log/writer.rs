@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::checkpoint::Tail;
+use super::flush::{Flush, FlushSchedule};
 use super::shared::{Gate, Log, recovery_point, running_max};
 use super::slot::Slot;
 use crate::admission::Admission;
@@ -46,6 +47,7 @@ pub(crate) struct LogWriter {
     tail: Tail,
     /// Whether a segment was rolled since [`take_chores`](Self::take_chores) was last asked.
     rolled: bool,
+    flush: FlushSchedule,
 }
 
 impl LogWriter {
@@ -55,8 +57,10 @@ impl LogWriter {
         admission: Arc<Admission>,
         tail: Tail,
     ) -> Self {
+        let next_offset = log.end_offset();
         Self {
-            next_offset: log.end_offset(),
+            flush: FlushSchedule::new(&config, next_offset),
+            next_offset,
             log,
             config,
             admission,
@@ -80,6 +84,13 @@ impl LogWriter {
         }
         self.config = config;
         self.set_roll_time();
+        self.flush.set(&self.config, self.next_offset);
+    }
+
+    /// Says that a flush begins that was asked for some time ago: what comes from here on asks for
+    /// another.
+    pub(crate) fn flush_begins(&mut self) {
+        self.flush.begins(&self.config, self.next_offset);
     }
 
     /// Appends one record.
@@ -342,10 +353,13 @@ impl LogWriter {
     #[inline]
     pub(crate) fn take_chores(&mut self) -> Option<Chores> {
         let pages = self.active.as_mut().and_then(SegmentWriter::take_pages);
-        if pages.is_none() && !self.rolled {
+        let flush_is_due = self.flush.is_due(self.next_offset);
+        if pages.is_none() && !self.rolled && !flush_is_due {
             return None;
         }
-        Some(Chores { pages, sealing: self.take_rolled() })
+        let flush =
+            if flush_is_due { self.flush.take(&self.config, self.next_offset) } else { None };
+        Some(Chores { pages, sealing: self.take_rolled(), flush })
     }
 
     fn take_rolled(&mut self) -> Option<Sealing> {
@@ -393,6 +407,8 @@ pub(crate) struct Chores {
     pub(crate) pages: Option<Pages>,
     /// Whether there is a segment to be sealed, and by whom.
     pub(crate) sealing: Option<Sealing>,
+    /// Whether the log is to be synced, and when.
+    pub(crate) flush: Option<Flush>,
 }
 
 /// Who is to seal rolled segments.

@@ -7,12 +7,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Seek, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{
     DirEntry, LockGuard, Region, RegionWriter, Space, Storage, StorageFile, file_system, not_begun,
-    write_at,
+    read_at, write_at,
 };
 use crate::file_access::FileAccess;
 
@@ -35,10 +36,9 @@ impl Disk {
     pub(crate) fn new(dir: &Path, access: FileAccess) -> io::Result<Self> {
         let access = match access {
             FileAccess::Mapped => Access::Mapped,
-            FileAccess::WriteCalls => Access::WriteCalls,
             FileAccess::Calls => Access::Calls,
             FileAccess::Auto if file_system::of(dir)?.stores_are_safe => Access::Mapped,
-            FileAccess::Auto => Access::WriteCalls,
+            FileAccess::Auto | FileAccess::WriteCalls => Access::WriteCalls,
         };
         Ok(Self { access })
     }
@@ -208,6 +208,9 @@ pub(super) fn too_long(len: u64, max_bytes: u64) -> io::Error {
     )
 }
 
+/// How much is written anew at a time.
+const REWRITE_BYTES: usize = 256 << 10;
+
 #[derive(Debug)]
 struct DiskFile {
     file: Arc<File>,
@@ -239,6 +242,19 @@ impl StorageFile for DiskFile {
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         check_file_size_limit(position + bytes.len() as u64)?;
         write_at(&self.file, bytes, position)
+    }
+
+    fn rewrite(&self, range: Range<u64>) -> io::Result<()> {
+        let mut buffer = vec![0; REWRITE_BYTES];
+        let mut position = range.start;
+        while position < range.end {
+            let bytes = usize::try_from(range.end - position).unwrap_or(REWRITE_BYTES);
+            let piece = buffer.get_mut(..bytes.min(REWRITE_BYTES)).unwrap_or_default();
+            read_at(&self.file, piece, position)?;
+            write_at(&self.file, piece, position)?;
+            position += piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {

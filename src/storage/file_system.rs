@@ -75,7 +75,6 @@ pub(crate) fn of(path: &Path) -> io::Result<FileSystem> {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                clippy::allow_attributes,
                 reason = "its width differs"
             )]
             Ok(found) => return Ok(by_magic(found.f_type as u32)),

@@ -19,10 +19,12 @@ pub(crate) mod simulated;
 
 use std::fmt::{self, Debug};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use region::{ForkFlag, Region, RegionWriter, Stage, write_at};
+pub(crate) use region::{ForkFlag, Region, RegionWriter, Stage};
+use region::{read_at, write_at};
 
 /// Whether a file can grow while it is mapped. Where it cannot, a segment gets all its blocks
 /// when it is created.
@@ -93,6 +95,9 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Overwrites bytes from `position` on; the file grows if it must.
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes the bytes of `range` anew, as they are, so that the next sync takes them along even if
+    /// they seem to be on stable storage.
+    fn rewrite(&self, range: Range<u64>) -> io::Result<()>;
     /// Maps the file for its one writer: `committed` bytes are there to be read, what lies
     /// between them and the file's end may be stored to, `capacity` is how far it may grow.
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter>;
@@ -118,7 +123,7 @@ pub(crate) fn not_begun(error: io::Error) -> io::Error {
 
 /// Whether a sync failed before it was begun, so that it can be tried again.
 pub(crate) fn was_not_begun(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<NotBegun>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<NotBegun>)
 }
 
 /// Removes a directory and everything in it.

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -246,6 +247,16 @@ impl State {
             Some((at, kind, Failure::Once)) if at == self.operations => Err(kind.into()),
             Some((at, kind, Failure::Forever)) if at <= self.operations => Err(kind.into()),
             _ => Ok(()),
+        }
+    }
+
+    /// Says that bytes of a file were written since a sync of it failed.
+    fn make_dirty(&mut self, id: NodeId, range: Range<u64>) {
+        let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX);
+        let Some(clean) = self.given_up.get_mut(&id) else { return };
+        let end = at(range.end).min(clean.len());
+        for byte in clean.get_mut(at(range.start)..end).unwrap_or_default() {
+            *byte = !*byte;
         }
     }
 
@@ -511,8 +522,18 @@ impl StorageFile for SimulatedFile {
     }
 
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.state.lock().begin_growing()?;
-        self.file.write_at(position, bytes)
+        let mut state = self.disk.state.lock();
+        state.begin_growing()?;
+        self.file.write_at(position, bytes)?;
+        state.make_dirty(self.id, position..position + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn rewrite(&self, range: Range<u64>) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.begin()?;
+        state.make_dirty(self.id, range);
+        Ok(())
     }
 
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {

@@ -155,7 +155,8 @@ fn threads_that_come_and_go_in_any_way_skip_nothing() {
     let (deliveries, handovers) = account.counts();
     println!("{seconds} s: {deliveries} records given, {handovers} hand-overs");
     assert_eq!(trouble, None);
-    assert!(deliveries > 1_000 * seconds && handovers > 20 * seconds);
+    // A machine that is busy otherwise does less; one that does nothing shows nothing.
+    assert!(deliveries > 100 * seconds && handovers > 2 * seconds);
 }
 
 #[test]

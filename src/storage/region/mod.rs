@@ -163,13 +163,13 @@ impl Region {
 
 /// Fills `bytes` from the file at `position`.
 #[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
+pub(crate) fn read_at(file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, position)
 }
 
 /// Fills `bytes` from the file at `position`.
 #[cfg(not(unix))]
-fn read_at(mut file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
+pub(crate) fn read_at(mut file: &File, bytes: &mut [u8], position: u64) -> io::Result<()> {
     use std::io::{Read, Seek};
     file.seek(io::SeekFrom::Start(position))?;
     file.read_exact(bytes)
