@@ -119,6 +119,8 @@ mod start;
 mod storage;
 mod sync;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod timestamp;
 mod topic;
 mod topic_handle;

@@ -37,6 +37,8 @@ use crate::segment::{
 use crate::storage::Storage;
 use crate::storage::durable_mark::DurableMark;
 use crate::storage::frame::NoFrame;
+#[cfg(test)]
+use crate::tests::{Planted, is_planted};
 
 /// What opening a log that was not closed cleanly came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,11 +94,10 @@ pub(crate) fn open(
     let mut opening = Opening::new(storage, dir, name.topic_id, &checkpoint, how);
     opening.clear(&listing.leftovers)?;
     opening.trust(&listing.segments)?;
-    let mark = if how.read_only || !listing.has_durable_mark {
-        early
-    } else {
-        load_mark(&**storage, dir)?
-    };
+    let has_mark = listing.has_durable_mark;
+    #[cfg(test)]
+    let has_mark = has_mark && !is_planted(Planted::ForgetsTheDurableMark);
+    let mark = if how.read_only || !has_mark { early } else { load_mark(&**storage, dir)? };
     opening.check_rest(&listing.segments, mark)?;
     let mut recovery = opening.finish()?;
     if let Some(recovery) = &mut recovery {
@@ -342,6 +343,10 @@ impl<'a> Opening<'a> {
             self.recovery().bytes_cut += cut;
             self.note_reason(found.base_offset, &format!("byte {}: {reason}", scan.position));
         }
+        #[cfg(test)]
+        if is_planted(Planted::LeavesTheTail) {
+            return Ok(cut);
+        }
         if found.len > scan.position as u64 && !self.how.read_only {
             self.storage
                 .open(&path)
@@ -378,6 +383,10 @@ impl<'a> Opening<'a> {
             self.slots.push(Slot::recovered(found.base_offset, file, from, summary));
         }
         self.tail = Tail::Sealed(recovery_point(found.base_offset, &summary));
+        #[cfg(test)]
+        if is_planted(Planted::LeavesTheTail) {
+            self.tail = Tail::Clean(recovery_point(found.base_offset, &summary));
+        }
         self.next_offset = scan.next_offset;
         Ok(())
     }
@@ -415,6 +424,10 @@ impl<'a> Opening<'a> {
     }
 
     fn remove(&self, base_offset: u64) -> Result<()> {
+        #[cfg(test)]
+        if is_planted(Planted::KeepsLaterSegments) {
+            return Ok(());
+        }
         let log = log_path(self.dir, base_offset);
         for path in [offset_path(&log), time_path(&log), log] {
             match self.storage.remove_file(&path) {

@@ -12,6 +12,8 @@ use super::shared::{Log, recovery_point};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::segment::Summary;
+#[cfg(test)]
+use crate::tests::{Planted, is_planted};
 
 /// How many rolled segments may wait to be synced before appending waits for the disk.
 const MAX_ROLLED: usize = 64;
@@ -63,6 +65,12 @@ impl Log {
     fn seal_each(&self, last: &mut Option<RecoveryPoint>, troubles: &mut Vec<Error>) -> Result<()> {
         for (slot, summary) in self.waiting() {
             let (index, trimmed) = slot.retire(&summary);
+            #[cfg(test)]
+            if is_planted(Planted::MovesTheRecoveryPointEarly) {
+                let recovery = Some(recovery_point(slot.base_offset(), &summary));
+                let checkpoint = Checkpoint { log_start: self.start_offset(), recovery };
+                checkpoint.store(&**self.storage(), self.dir())?;
+            }
             self.sync_segments_to(summary.next_offset)?;
             slot.sealed();
             *last = Some(recovery_point(slot.base_offset(), &summary));

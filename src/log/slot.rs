@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use crate::error::Result;
 use crate::segment::{Segment, SparseIndex, Summary};
 use crate::storage::{Storage, StorageFile, not_begun};
+#[cfg(test)]
+use crate::tests::{Planted, is_planted};
 
 /// One segment of a log.
 #[derive(Debug)]
@@ -127,11 +129,17 @@ impl Slot {
     /// still, since they were read there; the bytes stay the same, so a power cut meanwhile does no
     /// harm.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if is_planted(Planted::SkipsTheSync) {
+            return Ok(());
+        }
         let (file, found) = {
             let held = self.held.lock();
             let Some(file) = &held.unsynced else { return Ok(()) };
             (Arc::clone(file), held.found.clone())
         };
+        #[cfg(test)]
+        let found = found.filter(|_| !is_planted(Planted::BelievesTheNextSync));
         if let Some(found) = found {
             file.rewrite(found).map_err(not_begun)?;
             self.held.lock().found = None;

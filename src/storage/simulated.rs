@@ -103,6 +103,24 @@ struct State {
     after_cut: Option<SimulatedDisk>,
     durable: Durable,
     files: HashMap<NodeId, Arc<MemoryFile>>,
+    /// Whoever looks at what a cut at each operation would leave.
+    #[cfg(test)]
+    observer: Option<Observer>,
+}
+
+/// How many states it wants to see of each operation, and what it does with one: the number of the
+/// operation, that of the state, and the disk as it would be found.
+#[cfg(test)]
+struct Observer {
+    states: u64,
+    see: Box<dyn FnMut(u64, u64, SimulatedDisk) + Send>,
+}
+
+#[cfg(test)]
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").field("states", &self.states).finish_non_exhaustive()
+    }
 }
 
 impl SimulatedDisk {
@@ -131,8 +149,20 @@ impl SimulatedDisk {
             after_cut: None,
             durable,
             files,
+            #[cfg(test)]
+            observer: None,
         };
         Self { shared: Arc::new(Simulation { memory, state: Mutex::new(state) }) }
+    }
+
+    /// Shows, before each operation, so many of the disks that a cut at this moment could leave.
+    #[cfg(test)]
+    pub(crate) fn observe(
+        &self,
+        states: u64,
+        see: impl FnMut(u64, u64, SimulatedDisk) + Send + 'static,
+    ) {
+        self.shared.state.lock().observer = Some(Observer { states, see: Box::new(see) });
     }
 
     /// How many operations were asked of the disk so far.
@@ -237,6 +267,8 @@ impl State {
     /// Counts an operation and decides whether it happens.
     fn begin(&mut self) -> io::Result<()> {
         self.operations += 1;
+        #[cfg(test)]
+        self.show();
         if self.cut_at == Some(self.operations) {
             self.cut();
         }
@@ -265,10 +297,27 @@ impl State {
         usize::try_from(number % bound.max(1) as u64).unwrap_or(0)
     }
 
+    #[cfg(test)]
+    fn show(&mut self) {
+        let Some(mut observer) = self.observer.take() else { return };
+        for state in 0..observer.states {
+            let disk = self.image();
+            (observer.see)(self.operations, state, disk);
+        }
+        self.observer = Some(observer);
+    }
+
     fn cut(&mut self) -> SimulatedDisk {
         if let Some(disk) = &self.after_cut {
             return disk.clone();
         }
+        let disk = self.image();
+        self.after_cut = Some(disk.clone());
+        disk
+    }
+
+    /// A disk as a cut at this moment could leave it.
+    fn image(&mut self) -> SimulatedDisk {
         let mut durable = self.durable.clone();
         self.write_back_entries(&mut durable);
         let reached = reachable(&durable);
@@ -284,9 +333,7 @@ impl State {
             images.insert(id, self.write_back_bytes(synced, &latest));
         }
         durable.files = images;
-        let disk = self.power_up(durable);
-        self.after_cut = Some(disk.clone());
-        disk
+        self.power_up(durable)
     }
 
     /// Lets a prefix of each directory's pending changes reach the disk.

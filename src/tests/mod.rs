@@ -1,0 +1,7 @@
+//! Tests of the whole that have to reach inside: crash states by the hundred thousand, with bugs
+//! planted to see that they are found.
+
+mod crash_states;
+mod planted;
+
+pub(crate) use planted::{Planted, is_planted};
