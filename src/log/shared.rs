@@ -58,6 +58,13 @@ pub(super) struct Offsets {
     pub(super) synced: u64,
 }
 
+/// What sealing leaves for the next one who seals.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    /// The recovery point, while it stands in no checkpoint: storing one may have failed.
+    to_store: Option<RecoveryPoint>,
+}
+
 /// The shared side of a partition's log.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -77,7 +84,7 @@ pub(crate) struct Log {
     /// A [`Gate`]. Stored with Release under the append lock, loaded with Acquire.
     gate: AtomicU8,
     /// Held by whoever seals segments, one at a time. Comes before `slots`.
-    sealing: Mutex<()>,
+    sealing: Mutex<Sealed>,
 }
 
 impl Log {
@@ -99,7 +106,7 @@ impl Log {
             end_offset: AtomicU64::new(offsets.end),
             durability: Durability::new(offsets.synced),
             gate: AtomicU8::new(Gate::Open as u8),
-            sealing: Mutex::new(()),
+            sealing: Mutex::default(),
         }
     }
 
@@ -295,32 +302,34 @@ impl Log {
     /// Syncs and seals every segment that will not be written again, and moves the recovery point
     /// behind the last of them. Returns what went wrong without doing harm.
     pub(crate) fn seal_rolled(&self) -> Result<Vec<Error>> {
-        let sealing = self.sealing.lock();
-        self.seal_locked(&sealing)
+        let mut sealing = self.sealing.lock();
+        self.seal_locked(&mut sealing)
     }
 
-    /// As [`seal_rolled`](Self::seal_rolled), by one who holds `sealing`.
-    pub(super) fn seal_locked(&self, _sealing: &MutexGuard<'_, ()>) -> Result<Vec<Error>> {
+    /// As [`seal_rolled`](Self::seal_rolled), by one who holds `sealing`. If it returns `Ok`, the stored
+    /// checkpoint covers every segment that was ever sealed.
+    pub(super) fn seal_locked(&self, sealed: &mut Sealed) -> Result<Vec<Error>> {
         // Whoever deletes the topic has `sealing` too: while it is held, paths lead where they did.
         if self.gate.load(Ordering::Acquire) == Gate::Deleted as u8 {
             return Ok(Vec::new());
         }
-        let (mut last, mut troubles) = (None, Vec::new());
-        let result = self.seal_each(&mut last, &mut troubles);
-        if let Some(recovery) = last {
-            let checkpoint =
-                Checkpoint { log_start: self.start_offset(), recovery: Some(recovery) };
+        let mut troubles = Vec::new();
+        let result = self.seal_each(sealed, &mut troubles);
+        if sealed.to_store.is_some() {
+            let recovery = sealed.to_store;
+            let checkpoint = Checkpoint { log_start: self.start_offset(), recovery };
             checkpoint.store(&*self.storage, &self.dir)?;
+            sealed.to_store = None;
         }
         result.map(|()| troubles)
     }
 
-    fn seal_each(&self, last: &mut Option<RecoveryPoint>, troubles: &mut Vec<Error>) -> Result<()> {
+    fn seal_each(&self, sealed: &mut Sealed, troubles: &mut Vec<Error>) -> Result<()> {
         for (slot, summary) in self.waiting() {
             let (index, trimmed) = slot.retire(&summary);
             self.sync_segments_to(summary.next_offset)?;
             slot.sealed();
-            *last = Some(recovery_point(slot.base_offset(), &summary));
+            sealed.to_store = Some(recovery_point(slot.base_offset(), &summary));
             let segment = self.segment(&slot)?;
             let stored = segment.store_index(index, &summary);
             let path = segment.path();
@@ -354,7 +363,7 @@ impl Log {
     }
 
     /// Keeps every path in the directory from being used until it is dropped.
-    pub(crate) fn hold_paths(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn hold_paths(&self) -> MutexGuard<'_, Sealed> {
         self.sealing.lock()
     }
 
