@@ -633,14 +633,20 @@ enum Failing {
     FromThereOn,
 }
 
-/// Makes each call of this kind fail, with each error and in each way.
-fn fail_each(call: &str, ways: &[Failing]) {
+/// A directory that a process left in the middle of its work, if there is `strace` to go on with.
+fn unfinished() -> Option<tempfile::TempDir> {
     if !can_trace() {
-        return;
+        return None;
     }
     let base = tempfile::tempdir().expect("temporary directory");
     let output = workload_in(base.path(), "before", Command::new(this_test()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(base)
+}
+
+/// Makes each call of this kind fail, with each error and in each way.
+fn fail_each(call: &str, ways: &[Failing]) {
+    let Some(before) = unfinished() else { return };
     let mut kept = 0;
     for error in ["EIO", "ENOSPC"] {
         for way in ways {
@@ -648,7 +654,7 @@ fn fail_each(call: &str, ways: &[Failing]) {
                 let and_on = if *way == Failing::FromThereOn { "+" } else { "" };
                 let what = format!("{call} {number}{and_on} fails with {error}");
                 let failure = format!("error={error}:when={number}{and_on}");
-                match run(base.path(), call, &failure, &what) {
+                match run(before.path(), call, &failure, &what) {
                     Outcome::InPeace => break,
                     Outcome::Around => {}
                     Outcome::Kept => kept += 1,
@@ -662,13 +668,20 @@ fn fail_each(call: &str, ways: &[Failing]) {
 #[test]
 #[ignore = "needs strace: see tests/README.md"]
 fn a_workload_in_peace_keeps_every_promise() {
-    // No thread makes so many calls.
-    if can_trace() {
-        let base = tempfile::tempdir().expect("temporary directory");
-        let output = workload_in(base.path(), "before", Command::new(this_test()));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let outcome = run(base.path(), "fdatasync", "error=EIO:when=60000", "in peace");
+    if let Some(before) = unfinished() {
+        // No thread makes so many calls.
+        let outcome = run(before.path(), "fdatasync", "error=EIO:when=60000", "in peace");
         assert_eq!(outcome, Outcome::InPeace);
+    }
+}
+
+/// Where blocks cannot be reserved, zeros are written.
+#[test]
+#[ignore = "needs strace: see tests/README.md"]
+fn a_file_system_without_allocation_keeps_every_promise() {
+    if let Some(before) = unfinished() {
+        let failure = "error=EOPNOTSUPP:when=1+";
+        assert_eq!(run(before.path(), "fallocate", failure, "no allocation"), Outcome::Kept);
     }
 }
 
@@ -696,6 +709,7 @@ fail! {
     a_cut_that_fails_breaks_no_promise: "ftruncate", [Once, FromThereOn];
     a_directory_that_cannot_be_made_breaks_no_promise: "mkdir", [Once, FromThereOn];
     a_write_that_fails_breaks_no_promise: "write", [Once];
+    a_write_at_a_place_that_fails_breaks_no_promise: "pwrite64", [Once, FromThereOn];
     a_file_that_cannot_be_opened_breaks_no_promise: "openat", [Once];
     a_mapping_that_fails_breaks_no_promise: "mmap", [Once];
 }
