@@ -110,7 +110,8 @@ impl Storage for Disk {
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
         // Who owns it is a courtesy to whoever meets the lock: a full disk must not stop the open.
-        let named = file.set_len(0).and_then(|()| file.rewind());
+        let named = file.set_len(0).and_then(|()| check_file_size_limit(owner.len() as u64));
+        let named = named.and_then(|()| file.rewind());
         drop(named.and_then(|()| file.write_all(owner.as_bytes())));
         Ok(Some(Box::new(file)))
     }
