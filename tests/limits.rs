@@ -87,3 +87,47 @@ fn open_many() {
     drop(others);
     assert_eq!(send(refused).expect("there is room for one more").offset, 0);
 }
+
+#[test]
+fn a_limit_of_address_space_is_an_error_and_harms_nobody_else() {
+    under("-v 1000000", "map_much");
+}
+
+#[test]
+#[ignore = "run by the other test, under a limit"]
+fn map_much() {
+    if !is_limited() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    // Each partition that is written maps as much as a segment may come to.
+    let topic = broker.create_topic("t", TopicConfig::new().partitions(20)).expect("create");
+    let send = |partition| topic.send(Record::new("x").partition(partition));
+    let refused = (0..20).find(|partition| send(*partition).is_err()).expect("there are too many");
+    let error = send(refused).expect_err("it stays so");
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert_eq!(send(0).expect("those that are mapped go on").offset, 1);
+    let mut reader = broker.reader().partition("t", 0, Start::Earliest).open().expect("reader");
+    assert_eq!(reader.try_poll().expect("poll").len(), 2);
+    broker.close().expect("close");
+}
+
+#[test]
+fn where_no_file_may_be_written_opening_is_an_error_and_not_a_signal() {
+    under("-f 0", "write_nothing");
+}
+
+#[test]
+#[ignore = "run by the other test, under a limit"]
+fn write_nothing() {
+    if !is_limited() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    // Nothing but its topics' files need bytes.
+    let Ok(broker) = Broker::open(dir.path()) else { return };
+    let refused = broker.create_topic("t", TopicConfig::new()).expect_err("it has a file");
+    assert!(matches!(refused, Error::StorageFull { .. }), "{refused}");
+    broker.close().expect("close");
+}

@@ -475,3 +475,27 @@ fn whoever_is_told_that_a_broker_is_closed_can_open_its_directory() {
         });
     }
 }
+
+/// Symptom: `delete_records` returned well and deleted nothing. Cause: storing a checkpoint had failed
+/// once, and nobody stored it again before the next segment was sealed. Fix: the recovery point is
+/// kept until it is stored.
+#[test]
+fn records_are_deleted_though_a_checkpoint_could_not_be_stored_before() {
+    for at in 1.. {
+        let disk = SimulatedDisk::new(at);
+        let broker = Broker::builder("data").simulated_disk(&disk).open().expect("open");
+        let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+        topic.send_batch(&[Record::new("one"), Record::new("two")]).expect("send");
+        let fails = disk.operations() + at;
+        disk.fail_at(fails, io::ErrorKind::Other, Failure::Once);
+        let first = topic.delete_records(0, 1);
+        if disk.operations() < fails {
+            assert!(at > 5, "{at} operations");
+            break;
+        }
+        match first.or_else(|_| topic.delete_records(0, 1)) {
+            Ok(start) => assert_eq!(start, 1, "operation {at}"),
+            Err(error) => assert!(matches!(error, Error::Poisoned { .. }), "{at}: {error}"),
+        }
+    }
+}

@@ -87,7 +87,7 @@ impl OffsetFile {
         let bytes = capacity as u64;
         let space = |error| Error::space("creating offset file", path, bytes, error);
         let file = storage.create(path).map_err(space)?;
-        let made = file.allocate(0, bytes).and_then(|()| file.map_writer(capacity, 0));
+        let made = file.allocate(0, bytes).and_then(|()| file.call_writer(capacity, 0));
         let writer = made.map_err(|error| {
             drop(storage.remove_file(path));
             space(error)
@@ -100,7 +100,7 @@ impl OffsetFile {
         let open = || {
             let file = storage.open(path)?;
             let capacity = usize::try_from(file.len()?).map_err(std::io::Error::other)?;
-            let writer = file.map_writer(capacity, 0)?;
+            let writer = file.call_writer(capacity, 0)?;
             Ok((file, writer))
         };
         let (file, writer) =

@@ -26,12 +26,12 @@ impl Log {
     /// Deletes the records below `offset`, durably, and returns where the log begins. Its last segment
     /// stays on disk in any case. The segment that is being written must not hold any of them.
     pub(crate) fn delete_below(&self, offset: u64) -> Result<u64> {
-        let sealing = self.hold_paths();
+        let mut sealing = self.hold_paths();
         self.check_gate()?;
         if offset <= self.start_offset() {
             return Ok(self.start_offset());
         }
-        self.seal_locked(&sealing)?;
+        self.seal_locked(&mut sealing)?;
         let (storage, dir) = (&**self.storage(), self.dir());
         let Some(mut checkpoint) = Checkpoint::load(storage, dir)? else {
             return Ok(self.start_offset());

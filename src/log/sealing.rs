@@ -18,6 +18,13 @@ use crate::tests::{Planted, is_planted};
 /// How many rolled segments may wait to be synced before appending waits for the disk.
 const MAX_ROLLED: usize = 64;
 
+/// What sealing leaves for the next one who seals.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    /// The recovery point, while it stands in no checkpoint: storing one may have failed.
+    to_store: Option<RecoveryPoint>,
+}
+
 impl Log {
     /// The segments that wait to be sealed, oldest first, and what they came to. They stand at the
     /// end, with none behind them but the one that is being written.
@@ -42,27 +49,29 @@ impl Log {
     /// Syncs and seals every segment that will not be written again, and moves the recovery point
     /// behind the last of them. Returns what went wrong without doing harm.
     pub(crate) fn seal_rolled(&self) -> Result<Vec<Error>> {
-        let sealing = self.sealing.lock();
-        self.seal_locked(&sealing)
+        let mut sealing = self.sealing.lock();
+        self.seal_locked(&mut sealing)
     }
 
-    /// As [`seal_rolled`](Self::seal_rolled), by one who holds `sealing`.
-    pub(super) fn seal_locked(&self, _sealing: &MutexGuard<'_, ()>) -> Result<Vec<Error>> {
+    /// As [`seal_rolled`](Self::seal_rolled), by one who holds `sealing`. If it returns `Ok`, the stored
+    /// checkpoint covers every segment that was ever sealed.
+    pub(super) fn seal_locked(&self, sealed: &mut Sealed) -> Result<Vec<Error>> {
         // Whoever deletes the topic has `sealing` too: while it is held, paths lead where they did.
         if self.is_deleted() {
             return Ok(Vec::new());
         }
-        let (mut last, mut troubles) = (None, Vec::new());
-        let result = self.seal_each(&mut last, &mut troubles);
-        if let Some(recovery) = last {
+        let mut troubles = Vec::new();
+        let result = self.seal_each(sealed, &mut troubles);
+        if let Some(recovery) = sealed.to_store {
             let checkpoint =
                 Checkpoint { log_start: self.start_offset(), recovery: Some(recovery) };
             checkpoint.store(&**self.storage(), self.dir())?;
+            sealed.to_store = None;
         }
         result.map(|()| troubles)
     }
 
-    fn seal_each(&self, last: &mut Option<RecoveryPoint>, troubles: &mut Vec<Error>) -> Result<()> {
+    fn seal_each(&self, sealed: &mut Sealed, troubles: &mut Vec<Error>) -> Result<()> {
         for (slot, summary) in self.waiting() {
             let (index, trimmed) = slot.retire(&summary);
             #[cfg(test)]
@@ -73,7 +82,7 @@ impl Log {
             }
             self.sync_segments_to(summary.next_offset)?;
             slot.sealed();
-            *last = Some(recovery_point(slot.base_offset(), &summary));
+            sealed.to_store = Some(recovery_point(slot.base_offset(), &summary));
             let segment = self.segment(&slot)?;
             let stored = segment.store_index(index, &summary);
             let path = segment.path();
@@ -87,7 +96,7 @@ impl Log {
     }
 
     /// Keeps every path in the directory from being used until it is dropped.
-    pub(crate) fn hold_paths(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn hold_paths(&self) -> MutexGuard<'_, Sealed> {
         self.sealing.lock()
     }
 }

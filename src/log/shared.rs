@@ -22,6 +22,7 @@ use crate::storage::durable_mark::{DurableMark, MarkFile};
 use crate::tests::{Planted, is_planted};
 
 use super::checkpoint::RecoveryPoint;
+use super::sealing::Sealed;
 use super::slot::Slot;
 use crate::durability::{Durability, WaitError};
 
@@ -81,7 +82,7 @@ pub(crate) struct Log {
     /// A [`Gate`]. Stored with Release under the append lock, loaded with Acquire.
     gate: AtomicU8,
     /// Held by whoever seals segments, one at a time. Comes before `slots`.
-    pub(super) sealing: Mutex<()>,
+    pub(super) sealing: Mutex<Sealed>,
 }
 
 impl Log {
@@ -104,7 +105,7 @@ impl Log {
             durability: Durability::new(offsets.synced),
             mark: Mutex::default(),
             gate: AtomicU8::new(Gate::Open as u8),
-            sealing: Mutex::new(()),
+            sealing: Mutex::default(),
         }
     }
 

@@ -156,7 +156,8 @@ impl Storage for Disk {
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
         // Who owns it is a courtesy to whoever meets the lock: a full disk must not stop the open.
-        let named = file.set_len(0).and_then(|()| file.rewind());
+        let named = file.set_len(0).and_then(|()| check_file_size_limit(owner.len() as u64));
+        let named = named.and_then(|()| file.rewind());
         drop(named.and_then(|()| file.write_all(owner.as_bytes())));
         Ok(Some(Box::new(Lock { file, pid: std::process::id() })))
     }
@@ -217,6 +218,14 @@ struct DiskFile {
     access: Access,
 }
 
+impl DiskFile {
+    /// Up to where the file may be written, which is to grow to `capacity`.
+    fn limit(&self, capacity: usize) -> io::Result<usize> {
+        let len = usize::try_from(self.len()?).map_err(io::Error::other)?;
+        Ok(len.min(capacity))
+    }
+}
+
 impl StorageFile for DiskFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
@@ -258,15 +267,16 @@ impl StorageFile for DiskFile {
     }
 
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
-        let len = usize::try_from(self.len()?).map_err(io::Error::other)?;
-        let limit = len.min(capacity);
-        match self.access {
-            Access::Mapped => RegionWriter::map(&self.file, capacity, committed, limit),
-            access => {
-                let mapped = access == Access::WriteCalls;
-                RegionWriter::with_calls(&self.file, capacity, committed, limit, mapped)
-            }
+        if self.access != Access::Mapped {
+            return self.call_writer(capacity, committed);
         }
+        RegionWriter::map(&self.file, capacity, committed, self.limit(capacity)?)
+    }
+
+    fn call_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
+        let mapped = self.access != Access::Calls;
+        let limit = self.limit(capacity)?;
+        RegionWriter::with_calls(&self.file, capacity, committed, limit, mapped)
     }
 }
 

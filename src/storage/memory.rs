@@ -388,6 +388,10 @@ impl StorageFile for MemoryFile {
         Ok(())
     }
 
+    fn call_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
+        self.map_writer(capacity, committed)
+    }
+
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
         let bytes = self.snapshot();
         let published = bytes.get(..committed).ok_or(io::ErrorKind::UnexpectedEof)?;

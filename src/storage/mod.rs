@@ -101,6 +101,9 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
     /// Maps the file for its one writer: `committed` bytes are there to be read, what lies
     /// between them and the file's end may be stored to, `capacity` is how far it may grow.
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter>;
+    /// As [`map_writer`](Self::map_writer), for a file that is never stored to through a mapping: for
+    /// one that must not end the process even if its blocks are shared with a copy of it.
+    fn call_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter>;
 }
 
 /// A sync that was not begun, for want of something else than the disk: nothing that was written can

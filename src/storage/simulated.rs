@@ -583,6 +583,10 @@ impl StorageFile for SimulatedFile {
         Ok(())
     }
 
+    fn call_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
+        self.map_writer(capacity, committed)
+    }
+
     fn map_writer(&self, capacity: usize, committed: usize) -> io::Result<RegionWriter> {
         self.begin()?;
         self.file.map_writer(capacity, committed)

@@ -81,7 +81,7 @@ impl Life {
                     + &"x".repeat(filler as usize)
             })
             .collect();
-        let acks = if choice / 11 % 4 == 0 { Acks::Synced } else { Acks::Written };
+        let acks = if (choice / 11).is_multiple_of(4) { Acks::Synced } else { Acks::Written };
         {
             let sent = &mut model.lock().partitions[partition];
             sent.values.extend(values.iter().cloned());
