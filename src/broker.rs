@@ -296,6 +296,9 @@ impl BrokerInner {
         let open = || {
             let (topics, mut recovery) = open_topics(&around, &topics_dir)?;
             let store = open_offsets(&around, dir.join(OFFSETS_DIR), &topics)?;
+            if around.how.read_only {
+                return Ok((topics, recovery, Groups::new(store, None)));
+            }
             recovery.commits = clamp_commits(
                 &store,
                 &|topic, number| {

@@ -37,7 +37,13 @@ pub(crate) fn open_offsets(
 ) -> Result<Arc<OffsetStore>> {
     let is_topic =
         |name: &str, id: u64| topics.get(name).is_some_and(|topic| topic.shape().id == id);
-    let store = OffsetStore::open(&around.storage, &around.background, dir, is_topic)?;
+    let store = OffsetStore::open(
+        &around.storage,
+        &around.background,
+        dir,
+        around.how.read_only,
+        is_topic,
+    )?;
     Ok(Arc::new(store))
 }
 

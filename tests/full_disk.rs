@@ -20,6 +20,7 @@ use forebay::{Acks, Broker, Error, Record, ResetTo, Start, Topic, TopicConfig};
 use mounts::{Kind, Mounted, drown, free_bytes, run};
 
 const ROLE: &str = "FOREBAY_FULL_DISK_ROLE";
+const SHARED: &str = "FOREBAY_FULL_DISK_SHARED";
 const DIR: &str = "FOREBAY_FULL_DISK_DIR";
 const ACKS: &str = "FOREBAY_FULL_DISK_ACKS";
 const TOLD: &str = "FOREBAY_FULL_DISK_TOLD";
@@ -167,23 +168,39 @@ fn read_all(broker: &Broker) {
 fn commit_all(broker: &Broker) {
     let mut consumer =
         broker.consumer("g").subscribe(["t"]).max_records(4).open().expect("join the group");
+    let mut is_committed = true;
     for step in 0.. {
         if consumer.try_poll().expect("poll").is_empty() {
             break;
         }
         let acks = if step % 20 == 0 { Acks::Synced } else { Acks::Written };
-        consumer.commit_with(acks).expect("commit");
+        is_committed &= is_done(consumer.commit_with(acks));
     }
-    consumer.close().expect("leave the group");
+    is_committed &= is_done(consumer.close());
     commit_again(broker);
     let told = Told::of(broker);
-    assert_eq!(told.records, told.committed);
+    assert!(!is_committed || told.records == told.committed, "{told:?}");
+}
+
+/// Whether blocks of the directory are shared with a copy of it, or were never there. Then, without a
+/// byte free, even a commit may need a block that is not to be had: an error, and never a signal.
+fn blocks_may_be_missing() -> bool {
+    std::env::var(SHARED).is_ok()
+}
+
+/// Whether a commit was made; if not, then because it needed a block on a full disk.
+fn is_done(result: forebay::Result<()>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(Error::StorageFull { .. }) if blocks_may_be_missing() => false,
+        Err(error) => panic!("a commit: {error}"),
+    }
 }
 
 /// Commits that are always written, backwards and forwards, each on stable storage.
 fn commit_again(broker: &Broker) {
     for to in [ResetTo::Earliest, ResetTo::Latest] {
-        broker.reset_offsets("other", to).topic("t").execute().expect("a commit");
+        is_done(broker.reset_offsets("other", to).topic("t").execute().map(drop));
     }
 }
 
@@ -239,6 +256,9 @@ fn child() {
             commit_all(&broker);
             eprintln!("ready");
             wait_for_a_word();
+            // Where blocks are shared with a copy, a store into a mapping needs a new one; what keeps
+            // that from happening on a full disk is the reserve, which is looked at once a second.
+            std::thread::sleep(Duration::from_millis(1_500));
             fill(&topic);
             read_all(&broker);
             commit_all(&broker);
@@ -248,16 +268,27 @@ fn child() {
         "be refused" => match Broker::open(&dir) {
             Ok(_) => panic!("it was opened"),
             Err(error) => {
-                assert!(std::error::Error::source(&error).is_some() || is_about_reading(&error));
+                let is_typed = matches!(error, Error::ReadOnly { .. } | Error::Io { .. });
+                assert!(is_typed, "{error:?}");
                 eprintln!("refused: {error}");
+                read_what_is_there(&dir);
             }
         },
         role => panic!("no role is called {role}"),
     }
 }
 
-fn is_about_reading(error: &Error) -> bool {
-    error.to_string().contains("read-only")
+/// Reads a directory that cannot be written to, if there is one.
+fn read_what_is_there(dir: &Path) {
+    if dir.join("topics/t").exists() {
+        let broker = Broker::builder(dir).read_only().open().expect("open to read");
+        read_all(&broker);
+        let topic = broker.topic("t").expect("topic");
+        assert!(topic.latest_offset(0).expect("offset") > 0);
+        let refused = topic.send(Record::new("no"));
+        assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+        broker.close().expect("close");
+    }
 }
 
 fn fill_then_find_space(dir: &Path) {
@@ -446,13 +477,21 @@ impl Ready {
 }
 
 /// Opens what was left again and again, on a disk that has not a byte.
-fn goes_on_at_zero_bytes(mounted: &Mounted, mut told: Told) {
+fn goes_on_at_zero_bytes(mounted: &Mounted, told: Told) {
+    opened_at_zero_bytes(mounted, told, false);
+}
+
+/// As [`goes_on_at_zero_bytes`], for a directory whose blocks may be shared or missing.
+fn opened_at_zero_bytes(mounted: &Mounted, mut told: Told, shared: bool) {
     for _ in 0..3 {
         drown(&mounted.path().join("rest"));
         let dir = mounted.path().join("data");
         let mut command = child_in("go on", &dir);
         let numbers: Vec<_> =
             told.records.iter().chain(&told.committed).map(ToString::to_string).collect();
+        if shared {
+            command.env(SHARED, "1");
+        }
         let later = Told::last_in(&ends_well(command.env(TOLD, numbers.join(" "))));
         assert!(told.is_kept_by(&later));
         told = later;
@@ -539,12 +578,12 @@ fn a_copy_with_holes_is_used_on_a_full_disk(kind: Kind) {
     let told = three_lives(&origin);
     let sparse = ["-r", "--reflink=never", "--sparse=always"];
     run(Command::new("cp").args(sparse).arg(&origin).arg(&dir));
-    goes_on_at_zero_bytes(&mounted, told);
+    opened_at_zero_bytes(&mounted, told, true);
 }
 
 /// Copies by sharing blocks.
 fn reflink(from: &Path, to: &Path) {
-    run(Command::new("cp").args(["-r", "--reflink=always"]).arg(from).arg(to));
+    run(Command::new("cp").args(["-r", "--reflink=auto"]).arg(from).arg(to));
 }
 
 fn a_copy_that_shares_its_blocks_is_used_on_a_full_disk(kind: Kind) {
@@ -553,14 +592,14 @@ fn a_copy_that_shares_its_blocks_is_used_on_a_full_disk(kind: Kind) {
     let origin = mounted.path().join("origin");
     let told = three_lives(&origin);
     reflink(&origin, &mounted.path().join("data"));
-    goes_on_at_zero_bytes(&mounted, told);
+    opened_at_zero_bytes(&mounted, told, true);
 }
 
 fn a_broker_whose_files_are_copied_by_sharing_blocks_meets_a_full_disk(kind: Kind) {
     let Some(mounted) = Mounted::new(kind) else { return };
     mounted.reserve("ballast", LEFT);
     let dir = mounted.path().join("data");
-    let child = Ready::new(&mut child_in("around a word", &dir), "ready");
+    let child = Ready::new(child_in("around a word", &dir).env(SHARED, "1"), "ready");
     reflink(&dir, &mounted.path().join("copy"));
     drown(&mounted.path().join("rest"));
     child.go_on();
@@ -652,7 +691,8 @@ fn btrfs_a_broker_of_which_a_snapshot_was_made_meets_a_full_disk() {
     let (volume, snapshot) = (mounted.path().join("volume"), mounted.path().join("snapshot"));
     run(Command::new("btrfs").args(["subvolume", "create"]).arg(&volume));
     mounted.reserve("ballast", LEFT);
-    let child = Ready::new(&mut child_in("around a word", &volume.join("data")), "ready");
+    let child =
+        Ready::new(child_in("around a word", &volume.join("data")).env(SHARED, "1"), "ready");
     run(Command::new("btrfs").args(["subvolume", "snapshot"]).arg(&volume).arg(&snapshot));
     drown(&mounted.path().join("rest"));
     child.go_on();

@@ -87,6 +87,7 @@ impl OffsetFile {
         let bytes = capacity as u64;
         let space = |error| Error::space("creating offset file", path, bytes, error);
         let file = storage.create(path).map_err(space)?;
+        file.keep_in_place();
         let made = file.allocate(0, bytes).and_then(|()| file.call_writer(capacity, 0));
         let writer = made.map_err(|error| {
             drop(storage.remove_file(path));

@@ -105,7 +105,11 @@ impl Files {
     }
 
     /// What the files in `dir` come to.
-    pub(super) fn load(storage: &dyn Storage, dir: &Path) -> Result<(StoredOffsets, Option<Self>)> {
+    pub(super) fn load(
+        storage: &dyn Storage,
+        dir: &Path,
+        read_only: bool,
+    ) -> Result<(StoredOffsets, Option<Self>)> {
         let entries = match storage.list(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok((StoredOffsets::default(), None));
@@ -115,12 +119,17 @@ impl Files {
         let (mut numbers, mut spare) = (Vec::new(), None);
         for entry in entries {
             let path = dir.join(&entry.name);
+            if read_only && number_of(&entry.name).is_none() {
+                continue;
+            }
             if checked_file::is_leftover(&entry.name) {
                 storage
                     .remove_file(&path)
                     .map_err(|error| Error::io("removing leftover", &path, error))?;
             } else if entry.name == SPARE {
-                spare = usize::try_from(entry.len).ok();
+                // One that was restored from a backup may have holes where blocks were reserved.
+                let is_whole = storage.open(&path).and_then(|file| file.is_whole()).unwrap_or(true);
+                spare = usize::try_from(entry.len).ok().filter(|_| is_whole);
             } else if entry.name == MARK || durable_mark::is_mark(&entry.name) {
                 // It is read below.
             } else if let Some(number) = number_of(&entry.name) {
@@ -156,6 +165,9 @@ impl Files {
                 unfinished.get_or_insert_with(|| Error::corrupt(&path, 0, detail));
                 doomed.push(path);
                 continue;
+            }
+            if read_only {
+                return Ok((known, None));
             }
             // What was begun behind it was not finished; nothing was promised that is only there.
             for path in &doomed {
@@ -328,7 +340,9 @@ fn make_spare(storage: &dyn Storage, dir: &Path, bytes: usize) -> Result<usize> 
     let making = PathBuf::from(making);
     let make = || {
         drop(storage.remove_file(&making));
-        let allocated = storage.create(&making)?.allocate(0, bytes as u64);
+        let file = storage.create(&making)?;
+        file.keep_in_place();
+        let allocated = file.allocate(0, bytes as u64);
         allocated.and_then(|()| storage.rename(&making, &path)).inspect_err(|_| {
             drop(storage.remove_file(&making));
         })

@@ -81,9 +81,10 @@ impl OffsetStore {
         storage: &Arc<dyn Storage>,
         background: &Arc<dyn Background>,
         dir: PathBuf,
+        read_only: bool,
         is_topic: impl Fn(&str, u64) -> bool,
     ) -> Result<Self> {
-        let (mut known, files) = Files::load(&**storage, &dir)?;
+        let (mut known, files) = Files::load(&**storage, &dir, read_only)?;
         known.retain(is_topic);
         Ok(Self {
             storage: Arc::clone(storage),
@@ -177,7 +178,7 @@ impl OffsetStore {
         let synced = self.durability.wait(number, || self.write_out());
         synced.map_err(|error| match error {
             WaitError::Poisoned(cause) => Error::OffsetsPoisoned { cause },
-            WaitError::NotBegun(error) => Error::io("syncing", &self.dir, error),
+            WaitError::NotBegun(error) => Error::space("syncing", &self.dir, 0, error),
         })
     }
 

@@ -271,7 +271,7 @@ impl Log {
             // The files of a deleted topic cannot be synced, and need not be.
             _ if self.is_deleted() => self.gate_error(),
             WaitError::Poisoned(cause) => self.poisoned(cause),
-            WaitError::NotBegun(error) => Error::io("syncing", &self.dir, error),
+            WaitError::NotBegun(error) => Error::space("syncing", &self.dir, 0, error),
         })
     }
 

@@ -240,6 +240,29 @@ impl StorageFile for DiskFile {
         })
     }
 
+    fn keep_in_place(&self) {
+        #[cfg(target_os = "linux")]
+        if self.access != Access::Mapped {
+            use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+            // btrfs knows it, others refuse: nothing is lost either way.
+            if let Ok(flags) = ioctl_getflags(&self.file) {
+                let _ignored = ioctl_setflags(&self.file, flags | IFlags::NOCOW);
+            }
+        }
+    }
+
+    fn is_whole(&self) -> io::Result<bool> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let found = self.file.metadata()?;
+            // The unit is 512 bytes, whatever the file system's own is.
+            Ok(found.blocks().saturating_mul(512) >= found.len())
+        }
+        #[cfg(not(unix))]
+        Ok(true)
+    }
+
     fn trim(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }

@@ -357,6 +357,12 @@ impl StorageFile for MemoryFile {
         self.resize(to)
     }
 
+    fn keep_in_place(&self) {}
+
+    fn is_whole(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn trim(&self, len: u64) -> io::Result<()> {
         self.resize(len)
     }

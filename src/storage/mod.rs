@@ -89,6 +89,11 @@ pub(crate) trait StorageFile: Debug + Send + Sync {
     /// Grows the file from its length `from` to `to` bytes, of zeros that have real blocks. On
     /// failure the file is as long as it was.
     fn allocate(&self, from: u64, to: u64) -> io::Result<()>;
+    /// Asks of a file that is still empty that what is written to it again stays in its place, where a
+    /// file system would put it elsewhere: so that it can be written on a full disk. A wish, no more.
+    fn keep_in_place(&self);
+    /// Whether every byte of the file has a block on the disk.
+    fn is_whole(&self) -> io::Result<bool>;
     /// Cuts the file to `len` bytes. Nobody may look at bytes beyond `len` again.
     fn trim(&self, len: u64) -> io::Result<()>;
     /// Makes every byte that was published in the file, and its length, durable.

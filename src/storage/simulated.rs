@@ -543,6 +543,12 @@ impl StorageFile for SimulatedFile {
         self.file.allocate(from, to)
     }
 
+    fn keep_in_place(&self) {}
+
+    fn is_whole(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn trim(&self, len: u64) -> io::Result<()> {
         self.begin()?;
         self.file.trim(len)

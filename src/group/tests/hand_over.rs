@@ -27,7 +27,7 @@ fn group(planted: Planted) -> Arc<Group> {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new(1));
     let background: Arc<dyn Background> = Arc::new(Inline);
     let dir = PathBuf::from("/offsets");
-    let store = OffsetStore::open(&storage, &background, dir, |_, _| true).expect("open");
+    let store = OffsetStore::open(&storage, &background, dir, false, |_, _| true).expect("open");
     let group = Group::new("g".into(), Arc::new(store), 0);
     group.plant(planted);
     Arc::new(group)

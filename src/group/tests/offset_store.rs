@@ -22,7 +22,7 @@ type Known = BTreeMap<(u64, u32), u64>;
 fn open(disk: &SimulatedDisk) -> Result<Arc<OffsetStore>, Error> {
     let storage: Arc<dyn Storage> = Arc::new(Arc::clone(&disk.shared));
     let background: Arc<dyn Background> = Arc::<Deferred>::default();
-    OffsetStore::open(&storage, &background, Path::new(DIR).to_path_buf(), |_, _| true)
+    OffsetStore::open(&storage, &background, Path::new(DIR).to_path_buf(), false, |_, _| true)
         .map(Arc::new)
 }
 
@@ -183,7 +183,8 @@ fn files_are_bounded_and_a_file_that_stands_alone_is_not_taken_for_unfinished() 
     let storage: Arc<dyn Storage> = disk();
     let background: Arc<dyn Background> = Arc::<Deferred>::default();
     let path = dir.path().join("offsets");
-    let open = || OffsetStore::open(&storage, &background, path.clone(), |_, _| true).map(Arc::new);
+    let open =
+        || OffsetStore::open(&storage, &background, path.clone(), false, |_, _| true).map(Arc::new);
     let sizes = || -> Vec<u64> {
         let files = std::fs::read_dir(&path).expect("list").map(|entry| entry.expect("entry"));
         files.map(|file| file.metadata().expect("metadata").len()).collect()
@@ -228,7 +229,7 @@ fn nothing_is_done_in_the_directory_after_the_store_was_closed() {
         let storage: Arc<dyn Storage> = disk();
         let background: Arc<dyn Background> = Arc::<Deferred>::default();
         let path = dir.path().join("offsets");
-        let store = OffsetStore::open(&storage, &background, path.clone(), |_, _| true);
+        let store = OffsetStore::open(&storage, &background, path.clone(), false, |_, _| true);
         let store = Arc::new(store.expect("open"));
         store.prepare().expect("prepare");
         let names = || -> Vec<_> {
@@ -311,7 +312,7 @@ fn a_commit_that_meets_a_close_is_kept_or_refused() {
         let background: Arc<dyn Background> = Arc::new(Never);
         let path = dir.path().join("offsets");
         let open = || {
-            let store = OffsetStore::open(&storage, &background, path.clone(), |_, _| true);
+            let store = OffsetStore::open(&storage, &background, path.clone(), false, |_, _| true);
             Arc::new(store.expect("open"))
         };
         let names = || -> Vec<_> {
