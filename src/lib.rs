@@ -92,6 +92,9 @@ mod description;
 mod durability;
 mod error;
 mod fetcher;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod group_admin;
 mod growing_list;

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
         "group_admin",
         "offset_reset",
         "testing",
+        "fuzzing",
     ],
     &["sender", "reader", "fetcher", "assigned", "start", "merge", "batch", "partitioner"],
     &["builder"],
