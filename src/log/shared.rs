@@ -369,7 +369,23 @@ impl Log {
     /// The first record that is not older than `timestamp`: its offset and its time. Costs a
     /// binary search over segments and one over an index.
     pub(crate) fn first_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
-        let end = self.end_offset();
+        loop {
+            let first = self.first_base();
+            let found = self.search_not_older(timestamp);
+            // Segments are counted from the first. If that was deleted meanwhile, others were looked at.
+            if self.first_base() == first {
+                return found;
+            }
+        }
+    }
+
+    /// Where the first segment begins.
+    fn first_base(&self) -> Option<u64> {
+        self.slots.read().front().map(|first| first.base_offset())
+    }
+
+    fn search_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
+        let (start, end) = (self.start_offset(), self.end_offset());
         // A segment's header says how new the records before it are, so the records looked for
         // begin in the segment before the first whose header says they have been passed.
         let slot_at = |place| self.slots.read().get(place).map(Arc::clone);
@@ -386,7 +402,7 @@ impl Log {
         // Records that are gone may have raised that mark; then the search goes on behind.
         for place in low.. {
             let Some(slot) = slot_at(place) else { break };
-            if let Some(found) = self.segment(&slot)?.first_not_older(timestamp)? {
+            if let Some(found) = self.segment(&slot)?.first_not_older(timestamp, start)? {
                 return Ok(Some(found).filter(|(offset, _)| *offset < end));
             }
         }
