@@ -11,9 +11,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex};
 
 /// Group commit for one partition.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Durability {
         Self {
             synced: AtomicU64::new(synced),
             poisoned: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State::default()),
             done: Condvar::new(),
         }
     }
@@ -102,7 +102,7 @@ impl Durability {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
     use std::thread;
     use std::time::Duration;
 

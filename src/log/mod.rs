@@ -10,6 +10,8 @@ mod recovery;
 mod retention;
 mod shared;
 mod slot;
+#[cfg(all(test, loom))]
+mod tests;
 mod writer;
 
 pub(crate) use cursor::{Budget, LogCursor, RecordLocation};

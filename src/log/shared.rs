@@ -9,13 +9,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::segment::{Segment, SegmentHeader, Summary};
 use crate::storage::Storage;
+#[cfg(loom)]
+use crate::sync::Planted;
+use crate::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard, RwLock};
 
 use super::checkpoint::{Checkpoint, RecoveryPoint};
 use super::slot::Slot;
@@ -78,6 +79,8 @@ pub(crate) struct Log {
     gate: AtomicU8,
     /// Held by whoever seals segments, one at a time. Comes before `slots`.
     sealing: Mutex<()>,
+    #[cfg(loom)]
+    planted: std::sync::OnceLock<Planted>,
 }
 
 impl Log {
@@ -100,7 +103,21 @@ impl Log {
             durability: Durability::new(offsets.synced),
             gate: AtomicU8::new(Gate::Open as u8),
             sealing: Mutex::new(()),
+            #[cfg(loom)]
+            planted: std::sync::OnceLock::new(),
         }
+    }
+
+    /// Has a bug from here on.
+    #[cfg(loom)]
+    pub(super) fn plant(&self, planted: Planted) {
+        self.planted.set(planted).expect("one bug at a time");
+    }
+
+    /// The bug it has.
+    #[cfg(loom)]
+    pub(super) fn planted(&self) -> Planted {
+        self.planted.get().copied().unwrap_or_default()
     }
 
     pub(super) fn storage(&self) -> &Arc<dyn Storage> {
@@ -295,12 +312,20 @@ impl Log {
     /// Syncs and seals every segment that will not be written again, and moves the recovery point
     /// behind the last of them. Returns what went wrong without doing harm.
     pub(crate) fn seal_rolled(&self) -> Result<Vec<Error>> {
+        #[cfg(loom)]
+        if self.planted() == Planted::SealsUnlocked {
+            return self.seal_waiting();
+        }
         let sealing = self.sealing.lock();
         self.seal_locked(&sealing)
     }
 
     /// As [`seal_rolled`](Self::seal_rolled), by one who holds `sealing`.
     pub(super) fn seal_locked(&self, _sealing: &MutexGuard<'_, ()>) -> Result<Vec<Error>> {
+        self.seal_waiting()
+    }
+
+    fn seal_waiting(&self) -> Result<Vec<Error>> {
         // Whoever deletes the topic has `sealing` too: while it is held, paths lead where they did.
         if self.gate.load(Ordering::Acquire) == Gate::Deleted as u8 {
             return Ok(Vec::new());

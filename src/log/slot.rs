@@ -6,14 +6,13 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::segment::{Segment, SparseIndex, Summary};
 use crate::storage::{Storage, StorageFile};
+use crate::sync::{AtomicBool, Mutex};
 
 /// One segment of a log.
 #[derive(Debug)]

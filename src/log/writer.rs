@@ -190,6 +190,12 @@ impl LogWriter {
     #[inline]
     fn commit(&mut self, append: &Append, fill: impl FnOnce(&mut crate::storage::Stage<'_>)) {
         let active = self.active.as_mut().expect("prepare() opened a segment");
+        #[cfg(loom)]
+        active.plant(self.log.planted());
+        #[cfg(loom)]
+        if self.log.planted() == crate::sync::Planted::EndsEarly {
+            self.log.set_end_offset(self.next_offset + u64::from(append.count));
+        }
         active.append(append, fill);
         self.next_offset += u64::from(append.count);
         self.last_append = self.last_append.max(append.now);

@@ -23,9 +23,15 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::{NonNull, copy_nonoverlapping};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
+
+use crate::sync::AtomicUsize;
+#[cfg(loom)]
+use crate::sync::Planted;
+#[cfg(loom)]
+use tracked::Tracks;
 
 /// Memory behind a [`Region`], given back when the region is dropped.
 enum Memory {
@@ -78,6 +84,9 @@ pub(crate) struct Region {
     /// `committed`; publishes the bytes below it.
     committed: AtomicUsize,
     memory: Memory,
+    /// Who stores and loads what, for the model checker.
+    #[cfg(loom)]
+    tracks: Tracks,
 }
 
 // SAFETY: readers share only bytes below `committed`, which no longer change; bytes above it
@@ -89,7 +98,14 @@ unsafe impl Sync for Region {}
 impl Region {
     fn new(memory: Memory, capacity: usize, committed: usize) -> Self {
         assert!(committed <= capacity, "more is committed than the region holds");
-        Self { base: memory.base(), capacity, committed: AtomicUsize::new(committed), memory }
+        Self {
+            base: memory.base(),
+            capacity,
+            committed: AtomicUsize::new(committed),
+            memory,
+            #[cfg(loom)]
+            tracks: Tracks::new(capacity),
+        }
     }
 
     /// Maps the whole of `file` for reading. All of it counts as committed.
@@ -120,6 +136,8 @@ impl Region {
         if range.start > range.end || range.end > self.committed() {
             return None;
         }
+        #[cfg(loom)]
+        self.tracks.load(range.clone());
         // SAFETY: `start <= end <= committed <= capacity`, so the offset stays in the memory.
         let start = unsafe { self.base.as_ptr().add(range.start) };
         // SAFETY: the range lies below `committed`: its bytes were stored before the Acquire load
@@ -160,6 +178,8 @@ pub(crate) struct RegionWriter {
     /// The end of what may be stored to: beyond it a mapped file has no blocks, and a store would
     /// kill the process.
     limit: usize,
+    #[cfg(loom)]
+    planted: Planted,
 }
 
 impl RegionWriter {
@@ -189,7 +209,12 @@ impl RegionWriter {
 
     fn new(memory: Memory, capacity: usize, committed: usize, limit: usize) -> Self {
         assert!(limit <= capacity, "more may be stored to than the region holds");
-        Self { region: Arc::new(Region::new(memory, capacity, committed)), limit }
+        Self {
+            region: Arc::new(Region::new(memory, capacity, committed)),
+            limit,
+            #[cfg(loom)]
+            planted: Planted::Nothing,
+        }
     }
 
     /// The region, for readers to share.
@@ -230,6 +255,12 @@ impl RegionWriter {
         }
         // SAFETY: `start <= end <= limit <= capacity`, so the offset stays in the memory.
         let base = unsafe { self.region.base.add(start) };
+        #[cfg(loom)]
+        if self.planted == Planted::PublishesEarly {
+            self.region.committed.store(end, Ordering::Release);
+        }
+        #[cfg(loom)]
+        self.region.tracks.store(start..end);
         Some(Stage { base, len, filled: 0, writer: PhantomData })
     }
 
@@ -240,7 +271,7 @@ impl RegionWriter {
     pub(crate) fn store_word(&mut self, position: usize, word: u32) {
         assert!(
             position.is_multiple_of(4)
-                && position >= self.committed()
+                && self.is_unpublished(position)
                 && position + 4 <= self.limit,
             "the word is aligned and lies in what may be stored to"
         );
@@ -253,11 +284,31 @@ impl RegionWriter {
         cell.store(word.to_le(), Ordering::Release);
     }
 
+    #[inline]
+    fn is_unpublished(&self, position: usize) -> bool {
+        #[cfg(loom)]
+        if self.planted == Planted::PublishesEarly {
+            return true;
+        }
+        position >= self.committed()
+    }
+
     /// Lets readers see everything below `end`. From here on those bytes never change.
     #[inline]
     pub(crate) fn publish(&mut self, end: usize) {
         assert!(self.committed() <= end && end <= self.limit, "what is published was storable");
+        #[cfg(loom)]
+        if self.planted == Planted::PublishesRelaxed {
+            self.region.committed.store(end, Ordering::Relaxed);
+            return;
+        }
         self.region.committed.store(end, Ordering::Release);
+    }
+
+    /// Has a bug from here on.
+    #[cfg(loom)]
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 }
 
@@ -317,6 +368,43 @@ impl Stage<'_> {
         // SAFETY: the bytes from `from` to `filled` were stored by `put`; a store needs `&mut
         // self`, which the returned borrow excludes.
         unsafe { std::slice::from_raw_parts(start, self.filled - from) }
+    }
+}
+
+/// Lets loom see who touches which bytes, since it does not watch plain memory.
+#[cfg(loom)]
+mod tracked {
+    use std::ops::Range;
+
+    use loom::cell::UnsafeCell;
+
+    /// Frames and headers begin and end at multiples of this.
+    const GRAIN: usize = 4;
+    /// How many bytes are watched: a segment's header and a few short frames.
+    const WATCHED: usize = 256;
+
+    /// One cell for each grain from the start of a region.
+    #[derive(Debug)]
+    pub(super) struct Tracks(Vec<UnsafeCell<()>>);
+
+    impl Tracks {
+        pub(super) fn new(capacity: usize) -> Self {
+            let count = capacity.min(WATCHED).div_ceil(GRAIN);
+            Self((0..count).map(|_| UnsafeCell::new(())).collect())
+        }
+
+        fn cells(&self, range: Range<usize>) -> &[UnsafeCell<()>] {
+            let end = range.end.div_ceil(GRAIN).min(self.0.len());
+            self.0.get(range.start / GRAIN..end).unwrap_or_default()
+        }
+
+        pub(super) fn load(&self, range: Range<usize>) {
+            self.cells(range).iter().for_each(|cell| cell.with(|_| ()));
+        }
+
+        pub(super) fn store(&self, range: Range<usize>) {
+            self.cells(range).iter().for_each(|cell| cell.with_mut(|_| ()));
+        }
     }
 }
 
