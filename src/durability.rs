@@ -11,10 +11,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex};
 
 use crate::storage::was_not_begun;
 
@@ -44,7 +44,7 @@ impl Durability {
         Self {
             synced: AtomicU64::new(synced),
             poisoned: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State::default()),
             done: Condvar::new(),
         }
     }
@@ -155,7 +155,7 @@ pub(crate) enum WaitError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
     use std::thread;
 
     use super::*;

@@ -95,6 +95,9 @@ mod durability;
 mod error;
 mod fetcher;
 mod file_access;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod group_admin;
 mod growing_list;

@@ -235,3 +235,37 @@ fn a_segment_that_is_missing_is_named() {
         assert!(matches!(found, Err(Error::Corrupt { .. })), "{}: {found:?}", missing.display());
     }
 }
+
+/// Symptom: a log that was recovered and closed, with nothing sent, could not be opened again. Cause: its file had been
+/// cut in the padding behind its last frame, which is whole without, and the recovery point was put
+/// behind the padding. Fix: recovery gives the file its padding back.
+#[test]
+fn a_log_that_was_cut_in_the_padding_of_its_last_frame_opens_again_and_again() {
+    for len in 0..4 {
+        let (pristine, copy) = (temporary(), temporary());
+        let broker = Broker::open(pristine.path()).expect("open");
+        let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+        let value = vec![b'v'; len];
+        topic.send(Record::new("before")).expect("send");
+        topic.send(Record::new(&value).header("h", "end")).expect("send");
+        let mut files = BTreeMap::new();
+        collect(pristine.path(), &mut files);
+        for (_, bytes) in files.iter_mut().filter(|(path, _)| path.ends_with(LOG)) {
+            bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).expect("records") + 1);
+        }
+        restore(&files, pristine.path(), copy.path(), None);
+        for opening in 1..3 {
+            let broker = Broker::open(copy.path()).unwrap_or_else(|error| {
+                panic!("opening number {opening}, value of {len}: {error}");
+            });
+            let topic = broker.topic("t").expect("it exists");
+            assert_eq!(topic.latest_offset(0).expect("end"), 2, "value of {len}");
+            let mut reader = broker.reader().topic("t", Start::Offset(1)).open().expect("reader");
+            let batch = reader.try_poll().expect("poll");
+            assert_eq!(batch.get(0).expect("kept").value(), Some(&value[..]));
+            broker.close().expect("close");
+        }
+    }
+}
+
+const LOG: &str = "topics/t/0/00000000000000000000.log";

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
         "group_admin",
         "offset_reset",
         "testing",
+        "fuzzing",
     ],
     &["sender", "reader", "fetcher", "assigned", "start", "merge", "batch", "partitioner"],
     &["builder"],
@@ -161,7 +162,7 @@ fn unsafe_stands_in_one_module() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let count = code.filter(|line| line.contains("unsafe ")).count();
         let allowed = path.starts_with("src/storage/region");
-        assert_eq!(count > 0, allowed, "{} has {count} lines with unsafe", path.display());
+        assert!(count == 0 || allowed, "{} has {count} lines with unsafe", path.display());
     }
 }
 

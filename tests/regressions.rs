@@ -499,3 +499,26 @@ fn records_are_deleted_though_a_checkpoint_could_not_be_stored_before() {
         }
     }
 }
+
+/// Symptom: a time from before the beginning of a log led to a record that was deleted, and a reader that
+/// was to start there could not be opened. Cause: the search looked at all records of the segment in
+/// which the log begins. Fix: it begins where the log does.
+#[test]
+fn a_time_does_not_lead_to_a_record_that_was_deleted() {
+    let broker = Broker::in_memory().expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+    for number in 0..5 {
+        let time = Timestamp::from_millis(100 + number);
+        topic.send(Record::new("x").timestamp(time)).expect("send");
+    }
+    topic.delete_records(0, 3).expect("delete");
+    for millis in [0, 101, 103] {
+        let time = Timestamp::from_millis(millis);
+        let found = topic.offset_for_timestamp(0, time).expect("search");
+        assert_eq!(found, Some((3, Timestamp::from_millis(103))), "not older than {millis}");
+        let mut reader = broker.reader().topic("t", Start::Timestamp(time)).open().expect("reader");
+        assert_eq!(reader.try_poll().expect("poll").get(0).expect("a record").offset(), 3);
+    }
+    let found = topic.offset_for_timestamp(0, Timestamp::from_millis(104)).expect("search");
+    assert_eq!(found, Some((4, Timestamp::from_millis(104))));
+}

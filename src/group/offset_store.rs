@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 
 use super::entry::{Entry, MAX_ENTRY_BYTES, OffsetEntry, TopicEntry};
 use super::offset_files::{Files, ToSync};

@@ -40,6 +40,13 @@ pub(crate) struct RecoveryPoint {
     pub(crate) max_timestamp: i64,
 }
 
+/// What sealing leaves for the next one who seals.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    /// The recovery point, while it stands in no checkpoint: storing one may have failed.
+    pub(super) to_store: Option<RecoveryPoint>,
+}
+
 /// Where the next append goes.
 #[derive(Debug)]
 pub(super) enum Tail {

@@ -199,8 +199,11 @@ impl LogCursor {
         if self.next_offset < self.log.start_offset() {
             return Err(self.log.out_of_range(self.next_offset));
         }
-        // A topic that is deleted meanwhile is not where its segments are looked for.
+        // What is deleted meanwhile, a topic or the beginning of a log, is not where it is looked for.
         self.fetch_open(source, budget, out).map_err(|error| match self.log.check_gate() {
+            Ok(()) if self.next_offset < self.log.start_offset() => {
+                self.log.out_of_range(self.next_offset)
+            }
             Ok(()) => error,
             Err(gone) => gone,
         })

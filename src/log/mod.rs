@@ -14,6 +14,8 @@ mod retention;
 mod sealing;
 mod shared;
 mod slot;
+#[cfg(all(test, loom))]
+mod tests;
 mod writer;
 
 pub(crate) use cursor::{Budget, LogCursor, RecordLocation};

@@ -347,16 +347,21 @@ impl<'a> Opening<'a> {
         if is_planted(Planted::LeavesTheTail) {
             return Ok(cut);
         }
-        if found.len > scan.position as u64 && !self.how.read_only {
+        let end = scan.position as u64;
+        if found.len != end && !self.how.read_only {
             self.storage
                 .open(&path)
                 .and_then(|file| {
-                    file.trim(scan.position as u64)?;
+                    if found.len < end {
+                        // It was cut in the padding of its last frame, which is whole without.
+                        return file.allocate(found.len, end);
+                    }
+                    file.trim(end)?;
                     // What held something must not come back: not behind the records that follow,
                     // and not below a recovery point that will have passed this file.
                     if cut > 0 { file.sync() } else { Ok(()) }
                 })
-                .map_err(|error| Error::io("cutting segment", &path, error))?;
+                .map_err(|error| Error::space("cutting segment", &path, end, error))?;
         }
         Ok(cut)
     }

@@ -41,6 +41,10 @@ impl Log {
         };
         checkpoint.log_start = offset;
         checkpoint.store(storage, dir)?;
+        #[cfg(loom)]
+        if self.planted() == crate::sync::Planted::ForgetsEarly {
+            self.forget_below(offset, point.base_offset);
+        }
         self.set_start_offset(offset);
         let doomed = self.forget_below(offset, point.base_offset);
         for base_offset in &doomed {

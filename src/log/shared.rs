@@ -9,20 +9,20 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::error::{Error, Result};
 use crate::segment::{Segment, SegmentHeader, Summary};
 use crate::storage::Storage;
 use crate::storage::durable_mark::{DurableMark, MarkFile};
+#[cfg(loom)]
+use crate::sync::Planted as Misordered;
+use crate::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard, RwLock};
 #[cfg(test)]
 use crate::tests::{Planted, is_planted};
 
-use super::checkpoint::RecoveryPoint;
-use super::sealing::Sealed;
+use super::checkpoint::{RecoveryPoint, Sealed};
 use super::slot::Slot;
 use crate::durability::{Durability, WaitError};
 
@@ -83,6 +83,8 @@ pub(crate) struct Log {
     gate: AtomicU8,
     /// Held by whoever seals segments, one at a time. Comes before `slots`.
     pub(super) sealing: Mutex<Sealed>,
+    #[cfg(loom)]
+    planted: std::sync::OnceLock<Misordered>,
 }
 
 impl Log {
@@ -106,7 +108,21 @@ impl Log {
             mark: Mutex::default(),
             gate: AtomicU8::new(Gate::Open as u8),
             sealing: Mutex::default(),
+            #[cfg(loom)]
+            planted: std::sync::OnceLock::new(),
         }
+    }
+
+    /// Has a bug from here on.
+    #[cfg(loom)]
+    pub(super) fn plant(&self, planted: Misordered) {
+        self.planted.set(planted).expect("one bug at a time");
+    }
+
+    /// The bug it has.
+    #[cfg(loom)]
+    pub(super) fn planted(&self) -> Misordered {
+        self.planted.get().copied().unwrap_or_default()
     }
 
     pub(super) fn storage(&self) -> &Arc<dyn Storage> {
@@ -352,7 +368,23 @@ impl Log {
     /// The first record that is not older than `timestamp`: its offset and its time. Costs a
     /// binary search over segments and one over an index.
     pub(crate) fn first_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
-        let end = self.end_offset();
+        loop {
+            let first = self.first_base();
+            let found = self.search_not_older(timestamp);
+            // Segments are counted from the first. If that was deleted meanwhile, others were looked at.
+            if self.first_base() == first {
+                return found;
+            }
+        }
+    }
+
+    /// Where the first segment begins.
+    fn first_base(&self) -> Option<u64> {
+        self.slots.read().front().map(|first| first.base_offset())
+    }
+
+    fn search_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
+        let (start, end) = (self.start_offset(), self.end_offset());
         // A segment's header says how new the records before it are, so the records looked for
         // begin in the segment before the first whose header says they have been passed.
         let slot_at = |place| self.slots.read().get(place).map(Arc::clone);
@@ -369,7 +401,7 @@ impl Log {
         // Records that are gone may have raised that mark; then the search goes on behind.
         for place in low.. {
             let Some(slot) = slot_at(place) else { break };
-            if let Some(found) = self.segment(&slot)?.first_not_older(timestamp)? {
+            if let Some(found) = self.segment(&slot)?.first_not_older(timestamp, start)? {
                 return Ok(Some(found).filter(|(offset, _)| *offset < end));
             }
         }

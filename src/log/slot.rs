@@ -7,14 +7,13 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::segment::{Segment, SparseIndex, Summary};
 use crate::storage::{Storage, StorageFile, not_begun};
+use crate::sync::{AtomicBool, Mutex};
 #[cfg(test)]
 use crate::tests::{Planted, is_planted};
 

@@ -222,7 +222,19 @@ impl LogWriter {
 
     #[inline]
     fn fill(&mut self, append: &Append, fill: impl FnOnce(&mut Stage<'_>)) -> Filled {
+        #[cfg(loom)]
+        self.misbehave(append);
         self.active_mut().fill(append, fill)
+    }
+
+    /// Does what is planted.
+    #[cfg(loom)]
+    fn misbehave(&mut self, append: &Append) {
+        let planted = self.log.planted();
+        self.active_mut().plant(planted);
+        if planted == crate::sync::Planted::EndsEarly {
+            self.log.set_end_offset(self.next_offset + u64::from(append.count));
+        }
     }
 
     #[inline]

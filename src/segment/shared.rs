@@ -195,12 +195,12 @@ impl Segment {
         found
     }
 
-    /// The first record that is not older than `timestamp`: its offset and its time.
-    pub(crate) fn first_not_older(&self, timestamp: i64) -> Result<Option<(u64, i64)>> {
+    /// The first record from `start` on that is not older than `timestamp`: its offset and its time.
+    pub(crate) fn first_not_older(&self, timestamp: i64, start: u64) -> Result<Option<(u64, i64)>> {
         let (position, offset) = self.checked_entry(|index| index.floor_timestamp(timestamp));
         let mut found = Ok(None);
         let end = self.walk(position, offset, |at| {
-            found = self.first_in_frame(at, timestamp);
+            found = self.first_in_frame(at, timestamp, start);
             if matches!(found, Ok(None)) {
                 ControlFlow::Continue(())
             } else {
@@ -213,16 +213,21 @@ impl Segment {
         }
     }
 
-    fn first_in_frame(&self, at: &At<'_>, timestamp: i64) -> Result<Option<(u64, i64)>> {
-        let mut start = 0;
+    fn first_in_frame(
+        &self,
+        at: &At<'_>,
+        timestamp: i64,
+        start: u64,
+    ) -> Result<Option<(u64, i64)>> {
+        let mut position = 0;
         for offset in at.offset..at.next_offset() {
-            let record = record_codec::decode(at.frame.body, start)
+            let record = record_codec::decode(at.frame.body, position)
                 .ok_or_else(|| self.corrupt(at.position, "a frame holds what is not a record"))?;
             let time = at.frame.header.timestamp.saturating_add(record.timestamp_delta);
-            if time >= timestamp {
+            if time >= timestamp && offset >= start {
                 return Ok(Some((offset, time)));
             }
-            start = record.end;
+            position = record.end;
         }
         Ok(None)
     }

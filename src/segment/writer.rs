@@ -380,6 +380,12 @@ impl SegmentWriter {
         Error::space("writing to segment", self.segment.path(), bytes, error)
     }
 
+    /// Has a bug from here on.
+    #[cfg(loom)]
+    pub(crate) fn plant(&mut self, planted: crate::sync::Planted) {
+        self.region.plant(planted);
+    }
+
     /// What is known of the segment as a whole, with `last_append` for its age.
     pub(crate) fn summary(&self) -> Summary {
         Summary {

@@ -10,9 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use super::{DirEntry, LockGuard, Region, RegionWriter, Space, Storage, StorageFile, split_mix};
+use crate::sync::Mutex;
 
 /// The identity of a file or directory.
 pub(super) type NodeId = u64;

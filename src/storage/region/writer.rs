@@ -10,7 +10,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::MmapOptions;
 
-use super::{Memory, Region, out_of_memory};
+use super::shared::{Memory, Region, out_of_memory, read_at};
+#[cfg(loom)]
+use crate::sync::Planted;
+
+impl Region {
+    /// Copies the whole of `file` into memory.
+    pub(crate) fn read_whole(file: &File) -> io::Result<Arc<Self>> {
+        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        read_at(file, &mut bytes, 0)?;
+        Self::copy_of(&bytes)
+    }
+
+    /// A region on the heap that holds a copy of `bytes`, all of it committed.
+    pub(crate) fn copy_of(bytes: &[u8]) -> io::Result<Arc<Self>> {
+        let writer = RegionWriter::on_heap(bytes.len(), bytes)?;
+        Ok(Arc::clone(writer.region()))
+    }
+}
 
 /// The one writer of a [`Region`].
 ///
@@ -25,6 +43,8 @@ pub(crate) struct RegionWriter {
     /// kill the process.
     limit: usize,
     calls: Option<Calls>,
+    #[cfg(loom)]
+    planted: Planted,
 }
 
 /// A file that is written with system calls.
@@ -87,7 +107,7 @@ impl RegionWriter {
             Self::new(memory, capacity, committed, limit)
         } else {
             let mut bytes = vec![0; committed];
-            super::read_at(file, &mut bytes, 0)?;
+            read_at(file, &mut bytes, 0)?;
             let mut writer = Self::on_heap(capacity, &bytes)?;
             writer.limit = limit;
             writer
@@ -112,7 +132,13 @@ impl RegionWriter {
     fn new(memory: Memory, capacity: usize, committed: usize, limit: usize) -> Self {
         assert!(limit <= capacity, "more may be stored to than the region holds");
         let region = Arc::new(Region::new(memory, capacity, committed));
-        Self { region, limit, calls: None }
+        Self {
+            region,
+            limit,
+            calls: None,
+            #[cfg(loom)]
+            planted: Planted::Nothing,
+        }
     }
 
     /// The region, for readers to share.
@@ -156,6 +182,12 @@ impl RegionWriter {
         }
         // SAFETY: `start <= end <= limit <= capacity`, so the offset stays in the memory.
         let base = unsafe { self.region.base.add(start) };
+        #[cfg(loom)]
+        if self.planted == Planted::PublishesEarly {
+            self.region.committed.store(end, Ordering::Release);
+        }
+        #[cfg(loom)]
+        self.region.tracks.store(start..end);
         Some(Stage { base, len, filled: 0, writer: PhantomData })
     }
 
@@ -166,7 +198,7 @@ impl RegionWriter {
     pub(crate) fn store_word(&mut self, position: usize, word: u32) {
         assert!(
             position.is_multiple_of(4)
-                && position >= self.committed()
+                && self.is_unpublished(position)
                 && position + 4 <= self.limit,
             "the word is aligned and lies in what may be stored to"
         );
@@ -192,8 +224,28 @@ impl RegionWriter {
         if self.calls.is_some() {
             self.write_staged(end)?;
         }
+        #[cfg(loom)]
+        if self.planted == Planted::PublishesRelaxed {
+            self.region.committed.store(end, Ordering::Relaxed);
+            return Ok(());
+        }
         self.region.committed.store(end, Ordering::Release);
         Ok(())
+    }
+
+    #[inline]
+    fn is_unpublished(&self, position: usize) -> bool {
+        #[cfg(loom)]
+        if self.planted == Planted::PublishesEarly {
+            return true;
+        }
+        position >= self.committed()
+    }
+
+    /// Has a bug from here on.
+    #[cfg(loom)]
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// Whether the file is written with system calls.

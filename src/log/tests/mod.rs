@@ -1,0 +1,3 @@
+//! What must hold of a log however its threads meet.
+
+mod publish;
