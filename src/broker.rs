@@ -20,11 +20,12 @@ use crate::error::{Error, Result};
 use crate::group::{Groups, clamp_commits};
 use crate::opening::{Topics, lock, open_offsets, open_topics};
 use crate::partition::Partition;
-use crate::storage::{LockGuard, remove_tree};
+use crate::repair_report::RepairReport;
+use crate::storage::{LockGuard, Storage, remove_tree};
 use crate::topic::{Surroundings, TopicShape, TopicState};
 
-const TOPICS_DIR: &str = "topics";
-const OFFSETS_DIR: &str = "offsets";
+pub(crate) const TOPICS_DIR: &str = "topics";
+pub(crate) const OFFSETS_DIR: &str = "offsets";
 
 /// An open message queue: the owner of a directory and of the topics in it.
 ///
@@ -269,6 +270,9 @@ pub(crate) enum IfPresent {
     Return,
 }
 
+/// Repairs a directory whose lock is held.
+pub(crate) type Salvage = fn(&Arc<dyn Storage>, &Path) -> Result<RepairReport>;
+
 /// What a broker is opened with.
 #[derive(Debug)]
 pub(crate) struct Opening {
@@ -276,25 +280,30 @@ pub(crate) struct Opening {
     pub(crate) around: Surroundings,
     pub(crate) clock: Clock,
     pub(crate) auto_create_partitions: Option<u32>,
+    /// What is done first, once the directory is locked.
+    pub(crate) salvage: Option<Salvage>,
     pub(crate) offsets_retention: Option<Duration>,
 }
 
 impl BrokerInner {
     /// Locks the directory and opens every topic in it.
     pub(crate) fn open(opening: Opening) -> Result<Self> {
-        let Opening { dir, around, clock, auto_create_partitions, offsets_retention } = opening;
+        let Opening { dir, around, clock, auto_create_partitions, salvage, offsets_retention } =
+            opening;
         let storage = &*around.storage;
         let topics_dir = dir.join(TOPICS_DIR);
         storage
             .create_dir_all(&dir)
             .map_err(|error| Error::space("creating directory", &dir, 0, error))?;
-        let lock = lock(&around, &dir)?;
+        let lock = lock(storage, &dir)?;
         storage
             .create_dir_all(&topics_dir)
             .map_err(|error| Error::space("creating directory", &topics_dir, 0, error))?;
         let now = clock.now();
         let open = || {
+            let salvaged = salvage.map(|salvage| salvage(&around.storage, &dir)).transpose()?;
             let (topics, mut recovery) = open_topics(&around, &topics_dir)?;
+            recovery.salvaged = salvaged.filter(|report| !report.is_empty());
             let store = open_offsets(&around, dir.join(OFFSETS_DIR), &topics)?;
             if around.how.read_only {
                 return Ok((topics, recovery, Groups::new(store, None)));

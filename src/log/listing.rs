@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::checkpoint;
+use super::{checkpoint, gaps};
 use crate::error::{Error, Result};
 use crate::segment;
 use crate::storage::{Storage, checked_file, durable_mark};
@@ -55,5 +55,5 @@ fn base_offset_of(name: &str) -> Option<u64> {
 }
 
 fn is_ours(name: &str) -> bool {
-    checkpoint::is_checkpoint(name) || segment::is_index(Path::new(name))
+    checkpoint::is_checkpoint(name) || name == gaps::GAPS_FILE || segment::is_index(Path::new(name))
 }

@@ -20,7 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::{self, Checkpoint, RecoveryPoint, Tail};
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, RecoveryPoint, Tail};
+use super::gaps::Gaps;
 use super::limit::{Limit, check_mark};
 use super::listing::{Found, Listing};
 use super::shared::{Log, Offsets, PartitionName, recovery_point};
@@ -82,7 +83,7 @@ pub(crate) fn open(
     // that reach as far as what he was told before.
     let checkpoint = Checkpoint::load(&**storage, dir)?.unwrap_or_default();
     if !checkpoint.is_possible() {
-        let path = dir.join(checkpoint::FILE);
+        let path = dir.join(CHECKPOINT_FILE);
         return Err(Error::corrupt(&path, 0, format!("numbers that no log has: {checkpoint:?}")));
     }
     let early = if how.read_only { load_mark(&**storage, dir)? } else { None };
@@ -91,7 +92,9 @@ pub(crate) fn open(
         let path = dir.join(stranger);
         log::warn!("{} is not a file of this log and is left alone", path.display());
     }
+    let gaps = Gaps::load(&**storage, dir)?;
     let mut opening = Opening::new(storage, dir, name.topic_id, &checkpoint, how);
+    opening.gaps = gaps;
     opening.clear(&listing.leftovers)?;
     opening.trust(&listing.segments)?;
     let has_mark = listing.has_durable_mark;
@@ -99,6 +102,7 @@ pub(crate) fn open(
     let has_mark = has_mark && !is_planted(Planted::ForgetsTheDurableMark);
     let mark = if how.read_only || !has_mark { early } else { load_mark(&**storage, dir)? };
     opening.check_rest(&listing.segments, mark)?;
+    opening.pass_gap();
     let mut recovery = opening.finish()?;
     if let Some(recovery) = &mut recovery {
         recovery.duration = begun.elapsed();
@@ -110,7 +114,7 @@ pub(crate) fn open(
         end: opening.next_offset,
         synced: opening.durable,
     };
-    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets));
+    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets, opening.gaps));
     Ok((LogWriter::new(log, config, Arc::clone(admission), opening.tail), recovery))
 }
 
@@ -134,6 +138,8 @@ struct Opening<'a> {
     durable: u64,
     tail: Tail,
     recovery: Option<Recovery>,
+    /// Offsets that no segment holds.
+    gaps: Gaps,
     /// Segments behind the cut.
     doomed: Vec<u64>,
 }
@@ -160,7 +166,23 @@ impl<'a> Opening<'a> {
             durable: next_offset,
             tail: Tail::Empty,
             recovery: None,
+            gaps: Gaps::default(),
             doomed: Vec::new(),
+        }
+    }
+
+    /// Goes on behind a gap. A segment before one is not written again: it could not hold what follows.
+    fn pass_gap(&mut self) {
+        let behind = self.gaps.skip(self.next_offset);
+        if behind == self.next_offset {
+            return;
+        }
+        if self.durable == self.next_offset {
+            self.durable = behind;
+        }
+        self.next_offset = behind;
+        if let Tail::Clean(point) = self.tail {
+            self.tail = Tail::Sealed(point);
         }
     }
 
@@ -212,6 +234,9 @@ impl<'a> Opening<'a> {
         for (place, found) in rest.iter().enumerate() {
             let behind = rest.get(place + 1).map(|next| next.base_offset);
             let limit = Limit::of(found, mark.as_ref(), behind);
+            if found.base_offset > first {
+                self.pass_gap();
+            }
             let kept = match self.point.filter(|point| point.base_offset == found.base_offset) {
                 Some(point) => self.check_from(found, &point, limit)?,
                 None => self.check_whole(found, limit)?,
@@ -304,7 +329,7 @@ impl<'a> Opening<'a> {
         }
         let Some(limit) = limit else { return Ok(scan) };
         let is_other = limit.salt.is_some_and(|salt| salt != segment.header().salt);
-        if is_other || scan.next_offset >= limit.next_offset {
+        if is_other || self.gaps.skip(scan.next_offset) >= limit.next_offset {
             return Ok(scan);
         }
         let detail = match &scan.reason {
