@@ -275,6 +275,85 @@ fn settings_that_are_lost_are_the_default_ones_and_the_records_stay() {
     assert_eq!(group.offsets.len(), 1, "it is the same topic");
 }
 
+/// Symptom: a log whose beginning had been deleted was empty after an open without its checkpoint. Cause:
+/// its first segment did not begin with 0, and all of them were taken for what lies behind a torn tail.
+/// Fix: that is an error, and a repair finds where the log begins.
+#[test]
+fn a_log_that_does_not_begin_with_0_is_not_lost_with_its_checkpoint() {
+    let dir = temporary();
+    make(dir.path(), true);
+    let broker = Broker::open(dir.path()).expect("open");
+    broker.topic("t").expect("topic").delete_records(0, 20).expect("delete");
+    broker.close().expect("close");
+    drop(broker);
+    let checkpoint = dir.path().join("topics/t/0/checkpoint");
+    let bytes = fs::read(&checkpoint).expect("read");
+    for damaged in [None, Some(bytes[..20].to_vec())] {
+        match damaged {
+            None => fs::remove_file(&checkpoint).expect("remove"),
+            Some(bytes) => fs::write(&checkpoint, bytes).expect("write"),
+        }
+        let opened = Broker::open(dir.path());
+        let Err(Error::Corrupt { path, .. }) = opened else { panic!("{opened:?}") };
+        assert_eq!(path, checkpoint);
+        let report = repair(dir.path());
+        assert!(report.gaps.is_empty(), "{report}");
+        let broker = Broker::open(dir.path()).expect("open");
+        let (records, gaps) = read_all(&broker);
+        assert!(
+            gaps.is_empty() && records.contains_key(&20) && records.contains_key(&(RECORDS - 1))
+        );
+    }
+}
+
+/// A repaired directory is damaged once more, in the file that lists the gaps too.
+#[test]
+fn what_was_repaired_can_be_damaged_and_repaired_again() {
+    let (dir, first) = damage_at(true, 0, &[1200, 2500]);
+    let whole = live(dir.path());
+    let gaps = PathBuf::from("topics/t/0/gaps");
+    for (position, _) in whole[&gaps].iter().enumerate() {
+        let mut files = whole.clone();
+        files.get_mut(&gaps).expect("gaps")[position] ^= 1;
+        restore(&files, dir.path());
+        assert!(matches!(Broker::open(dir.path()), Err(Error::Corrupt { .. })));
+        let again = repair(dir.path());
+        assert_eq!(again.gaps, first.gaps, "byte {position}: {again}");
+    }
+    let broker = Broker::open(dir.path()).expect("open");
+    assert_all_but(&broker, &first.gaps, RECORDS + 2, "twice");
+    drop(broker);
+    let mut files = whole.clone();
+    let name = logs(&whole)[1].clone();
+    files.get_mut(&name).expect("a log")[100] ^= 1;
+    restore(&files, dir.path());
+    let second = repair(dir.path());
+    assert_eq!(second.gaps.len(), 1, "{second}");
+    let all: Vec<_> = first.gaps.iter().chain(&second.gaps).cloned().collect();
+    let broker = Broker::open(dir.path()).expect("open");
+    assert_all_but(&broker, &all, RECORDS + 2, "another");
+}
+
+#[test]
+fn a_partition_that_is_missing_is_made_anew_and_the_others_stay() {
+    let dir = temporary();
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new().partitions(3)).expect("create");
+    for partition in 0..3 {
+        topic.send(Record::new("x").partition(partition)).expect("send");
+    }
+    broker.close().expect("close");
+    drop((topic, broker));
+    fs::remove_dir_all(dir.path().join("topics/t/1")).expect("remove");
+    assert!(!Broker::verify(dir.path()).expect("verify").is_sound());
+    assert_eq!(repair(dir.path()).actions.len(), 1);
+    let broker = Broker::open(dir.path()).expect("open");
+    let ends: Vec<_> = (0..3)
+        .map(|partition| broker.topic("t").expect("topic").latest_offset(partition).expect("end"))
+        .collect();
+    assert_eq!(ends, [1, 0, 1]);
+}
+
 #[test]
 fn a_directory_that_is_open_is_not_repaired_and_can_be_looked_at() {
     let dir = temporary();

@@ -4,6 +4,7 @@ mod damaged;
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use damaged::{Files, RECORDS, files, logs, make, restore, temporary, used};
 use forebay::{Broker, FindingKind, VerifyReport};
@@ -39,6 +40,33 @@ fn a_directory_that_is_open_is_sound_and_its_owner_is_named() {
     }
     broker.close().expect("close");
     assert_eq!(verify(dir.path()).owner, None);
+}
+
+#[test]
+fn a_directory_that_is_written_to_meanwhile_is_never_found_damaged() {
+    let dir = temporary();
+    let broker = Broker::open(dir.path()).expect("open");
+    let config = forebay::TopicConfig::new().segment_bytes(8192);
+    let topic = broker.create_topic("t", config).expect("create");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut consumer = broker.consumer("g").subscribe(["t"]).open().expect("join");
+            while !done.load(Ordering::Relaxed) {
+                for number in 0..200 {
+                    topic.send(forebay::Record::new(&damaged::value(number))).expect("send");
+                }
+                topic.flush().expect("flush");
+                drop(consumer.try_poll().expect("poll"));
+                consumer.commit().expect("commit");
+            }
+        });
+        for _ in 0..30 {
+            let report = verify(dir.path());
+            assert!(report.is_sound(), "{report}");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 /// What is not read by anybody, or is as good as any other content.

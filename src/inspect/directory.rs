@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::quarantine::QUARANTINE_DIR;
-use super::topic_check::TopicCheck;
+use super::topic_check::{TRIES, TopicCheck};
 use crate::broker::{OFFSETS_DIR, TOPICS_DIR};
 use crate::config::check_topic_name;
 use crate::error::{Error, Result};
@@ -76,7 +76,15 @@ impl Directory<'_> {
 
     /// Reads what groups have committed.
     pub(super) fn offsets(&self) -> Result<OffsetsCheck> {
-        OffsetsCheck::of(&**self.storage, &self.offsets_dir())
+        let mut tries = 0..TRIES;
+        loop {
+            match OffsetsCheck::of(&**self.storage, &self.offsets_dir()) {
+                // Its broker has just given the file up.
+                Err(Error::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {}
+                check => return check,
+            }
+        }
     }
 
     pub(super) fn topics_dir(&self) -> PathBuf {

@@ -16,7 +16,7 @@ use super::segment_check::{Known, SegmentCheck, Stretch};
 use super::small_files::{MAX_OFFSET, Mark, SmallFiles};
 use crate::error::Result;
 use crate::finding::{Finding, FindingKind};
-use crate::log::{Found, Gap, Listing};
+use crate::log::{Checkpoint, Found, Gap, Listing};
 use crate::segment::{Segment, SegmentHeader, SparseIndex, log_path};
 use crate::storage::Storage;
 
@@ -60,8 +60,7 @@ impl CheckedSegment {
 impl PartitionCheck {
     /// Reads the partition in `dir` of the topic with this identity.
     pub(super) fn of(storage: &Arc<dyn Storage>, dir: &Path, topic_id: u64) -> Result<Self> {
-        let listing = Listing::of(&**storage, dir)?;
-        let mut check = Self::begin(storage, dir, &listing)?;
+        let (mut check, listing) = Self::begin(storage, dir)?;
         check.known = check.known_end(storage, &listing.segments, topic_id)?;
         let mut next = check.small.checkpoint.unwrap_or_default().log_start;
         next = check.note_beginning(&listing.segments, next);
@@ -81,9 +80,12 @@ impl PartitionCheck {
         Ok(check)
     }
 
-    /// What the small files say.
-    fn begin(storage: &Arc<dyn Storage>, dir: &Path, listing: &Listing) -> Result<Self> {
+    /// What the small files say, and which others there are. In this order, so that the files reach as
+    /// far as was said, if their broker goes on writing.
+    fn begin(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(Self, Listing)> {
         let mut findings = Vec::new();
+        let small = SmallFiles::load(storage, dir, &mut findings)?;
+        let listing = Listing::of(&**storage, dir)?;
         for name in &listing.leftovers {
             let detail = "an interrupted write left it";
             findings.push(Finding::new(FindingKind::Leftover, dir.join(name), 0, detail));
@@ -92,8 +94,7 @@ impl PartitionCheck {
             let detail = "no log puts it there";
             findings.push(Finding::new(FindingKind::Stranger, dir.join(name), 0, detail));
         }
-        let small = SmallFiles::load(storage, dir, &mut findings)?;
-        Ok(Self {
+        let check = Self {
             dir: dir.to_path_buf(),
             findings,
             small,
@@ -104,7 +105,15 @@ impl PartitionCheck {
             records: 0,
             indexes: 0,
             wrong_indexes: Vec::new(),
-        })
+        };
+        Ok((check, listing))
+    }
+
+    /// Whether what was found may be due to its broker, which has changed the checkpoint meanwhile.
+    pub(super) fn is_outdated(&self, storage: &Arc<dyn Storage>) -> bool {
+        self.findings.iter().any(|finding| !finding.kind.is_harmless())
+            && Checkpoint::load(&**storage, &self.dir)
+                .is_ok_and(|checkpoint| checkpoint != self.small.checkpoint)
     }
 
     /// The offset below which everything was on stable storage.

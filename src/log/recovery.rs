@@ -96,6 +96,9 @@ pub(crate) fn open(
     let mut opening = Opening::new(storage, dir, name.topic_id, &checkpoint, how);
     opening.gaps = gaps;
     opening.clear(&listing.leftovers)?;
+    if listing.has_indexes {
+        opening.check_beginning(&listing.segments)?;
+    }
     opening.trust(&listing.segments)?;
     let has_mark = listing.has_durable_mark;
     #[cfg(test)]
@@ -195,6 +198,19 @@ impl<'a> Opening<'a> {
                 .map_err(|error| Error::io("removing leftover", &path, error))?;
         }
         Ok(())
+    }
+
+    /// Refuses a log that was sealed before and has neither a recovery point nor its first segment: what
+    /// is there is not behind a torn tail, but behind a checkpoint that is missing.
+    fn check_beginning(&self, found: &[Found]) -> Result<()> {
+        match found.first() {
+            Some(first) if self.point.is_none() && first.base_offset > self.log_start => {
+                let first = first.base_offset;
+                let detail = format!("it is missing, and the first segment begins with {first}");
+                Err(Error::corrupt(&self.dir.join(CHECKPOINT_FILE), 0, detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the segments below the recovery point as they are, and checks that the one it lies in
