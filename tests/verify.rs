@@ -59,13 +59,16 @@ fn a_directory_that_is_written_to_meanwhile_is_never_found_damaged() {
                 topic.flush().expect("flush");
                 drop(consumer.try_poll().expect("poll"));
                 consumer.commit().expect("commit");
+                // So that there is never much to be verified.
+                let end = topic.latest_offset(0).expect("offset");
+                topic.delete_records(0, end.saturating_sub(1_000)).expect("delete");
             }
         });
-        for _ in 0..30 {
-            let report = verify(dir.path());
-            assert!(report.is_sound(), "{report}");
-        }
+        let unsound = (0..30).map(|_| verify(dir.path())).find(|report| !report.is_sound());
         done.store(true, Ordering::Relaxed);
+        if let Some(report) = unsound {
+            panic!("{report}");
+        }
     });
 }
 
