@@ -372,11 +372,19 @@ impl BrokerInner {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        self.check_owner()
+    }
+
+    /// The error for a forked child. There a lock may be held for ever by a thread that is not there, so
+    /// this is looked at before any is taken.
+    #[inline]
+    pub(crate) fn check_owner(&self) -> Result<()> {
         self.around.admission.check_owner()
     }
 
     /// The topic of this name.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<TopicState>> {
+        self.check_owner()?;
         if let Some(topic) = self.topics.read().get(name) {
             return Ok(Arc::clone(topic));
         }
@@ -401,6 +409,7 @@ impl BrokerInner {
         present: IfPresent,
     ) -> Result<Arc<TopicState>> {
         check_topic_name(name)?;
+        self.check_owner()?;
         let admin = self.admin.lock();
         self.check_open()?;
         if let Ok(topic) = self.topic(name) {
@@ -418,6 +427,7 @@ impl BrokerInner {
 
     /// Deletes a topic, and returns how that went and the directory that is left to be removed.
     fn delete(&self, name: &str) -> Result<(Result<()>, Option<PathBuf>)> {
+        self.check_owner()?;
         let _admin = self.admin.lock();
         let topic = self.topic(name)?;
         let (result, doomed) = topic.delete(&self.topics_dir());
