@@ -5,6 +5,7 @@
 //! `slots`, and leaf locks.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -463,9 +464,10 @@ impl BrokerInner {
         self.around.background.stop();
         *self.lock.lock() = None;
         self.groups.call_all();
-        log::info!("closed {}", self.dir.display());
         *self.closing.lock() = Closing::Done(result.clone());
         self.has_closed.notify_all();
+        // It comes last: a logger may panic.
+        log::info!("closed {}", self.dir.display());
         result
     }
 
@@ -497,9 +499,13 @@ impl Drop for BrokerInner {
         if self.closed.load(Ordering::Acquire) || self.around.admission.check_process().is_err() {
             return;
         }
-        if let Err(error) = self.close() {
-            log::error!("closing {}: {error}", self.dir.display());
-        }
+        let close = || {
+            if let Err(error) = self.close() {
+                log::error!("closing {}: {error}", self.dir.display());
+            }
+        };
+        // A logger that panics must not do so in here: it may be that another panic goes by.
+        drop(catch_unwind(AssertUnwindSafe(close)));
     }
 }
 
