@@ -19,8 +19,9 @@ use crate::config::{TopicConfig, check_topic_name};
 use crate::description::{PartitionDescription, RecoveryReport, TopicDescription};
 use crate::error::{Error, Result};
 use crate::group::{Groups, clamp_commits};
-use crate::opening::{Topics, lock, open_offsets, open_topics};
+use crate::opening::{Topics, lock, open_offsets, open_topics, rehearse};
 use crate::partition::Partition;
+use crate::recovery_mode::RecoveryMode;
 use crate::storage::{LockGuard, remove_tree};
 use crate::topic::{Surroundings, TopicShape, TopicState};
 
@@ -286,15 +287,23 @@ impl BrokerInner {
         let Opening { dir, around, clock, auto_create_partitions, offsets_retention } = opening;
         let storage = &*around.storage;
         let topics_dir = dir.join(TOPICS_DIR);
-        storage
-            .create_dir_all(&dir)
-            .map_err(|error| Error::space("creating directory", &dir, 0, error))?;
+        let make = |dir: &Path| {
+            // Who only looks finds it, or is told that there is none.
+            let made = if around.how.read_only {
+                storage.list(dir).map(drop)
+            } else {
+                storage.create_dir_all(dir)
+            };
+            made.map_err(|error| Error::space("creating directory", dir, 0, error))
+        };
+        make(&dir)?;
         let lock = lock(&around, &dir)?;
-        storage
-            .create_dir_all(&topics_dir)
-            .map_err(|error| Error::space("creating directory", &topics_dir, 0, error))?;
+        make(&topics_dir)?;
         let now = clock.now();
         let open = || {
+            if around.how.mode == RecoveryMode::Strict && !around.how.read_only {
+                rehearse(&around, &topics_dir, dir.join(OFFSETS_DIR))?;
+            }
             let (topics, mut recovery) = open_topics(&around, &topics_dir)?;
             let store = open_offsets(&around, dir.join(OFFSETS_DIR), &topics)?;
             if around.how.read_only {
