@@ -16,9 +16,8 @@ use forebay::{
 };
 
 fn memory_dir() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
-        .expect("temporary directory")
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).expect("temporary directory")
 }
 
 /// A panic that says nothing.

@@ -23,9 +23,8 @@ fn at(millis: i64) -> Timestamp {
 }
 
 fn memory_dir() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
-        .expect("temporary directory")
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).expect("temporary directory")
 }
 
 fn segments(broker: &Broker, topic: &str) -> usize {
