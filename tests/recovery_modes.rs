@@ -35,7 +35,11 @@ fn files(dir: &Path) -> Files {
                 dirs.push(path);
             } else {
                 let name = path.strip_prefix(dir).expect("below").to_path_buf();
-                found.insert(name, fs::read(&path).expect("read"));
+                match fs::read(&path) {
+                    // It has got its name in the meantime.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    bytes => drop(found.insert(name, bytes.expect("read"))),
+                }
             }
         }
     }
