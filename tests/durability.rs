@@ -152,12 +152,14 @@ fn who_waits_for_what_nobody_syncs_is_told_how_far_it_came() {
     assert_eq!(topic.wait_synced(0, 6, Duration::ZERO).expect("it is not"), 3);
 }
 
+/// A way to have something synced.
+type Sync = fn(&Broker, &Topic) -> Result<(), Error>;
+
 #[test]
 fn who_waits_is_woken_by_anybodys_sync() {
     let dir = temporary();
     let broker = Broker::open(dir.path()).expect("open");
     let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
-    type Sync = fn(&Broker, &Topic) -> Result<(), Error>;
     let syncs: [Sync; 4] = [
         |_, topic| topic.send_with(Record::new("x"), Acks::Synced).map(drop),
         |_, topic| topic.flush(),

@@ -8,6 +8,7 @@
 //! allocated there, because the C library looks after its own locks.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::needless_pass_by_value, reason = "a result is looked at once")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -389,7 +390,7 @@ fn a_child_never_waits_for_what_another_thread_held() {
     let busy = || !is_over.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let values = [[7; 900]; 50];
+            let values = vec![[7; 900]; 50];
             let records: Vec<_> =
                 values.iter().map(|value| Record::new(value).partition(0)).collect();
             while busy() {

@@ -17,6 +17,7 @@ const TEN_YEARS: i64 = 3650 * DAY;
 /// The middle of 2023.
 const TODAY: i64 = 1_700_000_000_000;
 const HOUR: Duration = Duration::from_secs(3600);
+const ALMOST_AN_HOUR: Duration = Duration::from_millis(3_599_999);
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -157,9 +158,9 @@ fn a_wall_clock_that_jumps_takes_nobody_out_of_a_group_and_commits_nothing_early
     }
     let found: Vec<_> = members.iter().map(|member| member.member_id().to_owned()).collect();
     assert_eq!((found, members[0].generation()), (ids, generation), "they are the same as before");
-    clock.advance(HOUR - Duration::from_millis(1));
+    clock.advance(ALMOST_AN_HOUR);
     settle(&mut members);
-    clock.advance(HOUR - Duration::from_millis(1));
+    clock.advance(ALMOST_AN_HOUR);
     drop(members[0].try_poll().expect("poll"));
     assert_eq!(broker.describe_group("g").expect("group").members.len(), 2, "not yet");
     clock.advance(Duration::from_millis(1));
@@ -276,12 +277,12 @@ fn fill_a_segment(dir: &Path, access: FileAccess, segment_bytes: usize, lead: us
         let name = format!("t{over}");
         let topic = broker.create_topic(&name, config.clone()).expect("create");
         // What stands before it takes 4-byte steps.
-        let led = if lead == 0 { 0 } else { (26 + 2 + lead).next_multiple_of(4) };
+        let before = if lead == 0 { 0 } else { (26 + 2 + lead).next_multiple_of(4) };
         if lead > 0 {
             topic.send(Record::new(&vec![1; lead])).expect("send");
         }
         let room = segment_bytes / 4 * 4;
-        let len = (room - AROUND - led).checked_add_signed(over).expect("in range");
+        let len = (room - AROUND - before).checked_add_signed(over).expect("in range");
         topic.send(Record::new(&vec![2; len])).unwrap_or_else(|error| panic!("{over}: {error}"));
         let fits = over <= 0;
         assert_eq!(segments(&broker, &name), if lead == 0 || fits { 1 } else { 2 }, "{over}");

@@ -136,7 +136,7 @@ fn map_again() {
         send(0).expect("send");
     }
     broker.flush().expect("flush");
-    let sent = topic.latest_offset(0).expect("end");
+    let end = topic.latest_offset(0).expect("end");
     // The host takes all there is, but for crumbs.
     let mut hog = Vec::new();
     for bytes in [64 << 20, 16 << 20, 4 << 20, 1 << 20, 256 << 10] {
@@ -153,13 +153,13 @@ fn map_again() {
     for refused in refused {
         assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
     }
-    assert_eq!(topic.synced_offset(0).expect("offset"), sent);
+    assert_eq!(topic.synced_offset(0).expect("offset"), end);
     drop(hog);
     assert_eq!(send(1).expect("there is memory again").offset, 0);
     let mut reader = broker.reader().partition("t", 0, Start::Earliest).open().expect("reader");
     let polls =
         std::iter::from_fn(|| Some(reader.try_poll().expect("poll").len()).filter(|len| *len > 0));
-    assert_eq!(polls.sum::<usize>() as u64, sent);
+    assert_eq!(polls.sum::<usize>() as u64, end);
     topic.flush().expect("nothing was poisoned");
     broker.close().expect("close");
 }

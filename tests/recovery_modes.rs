@@ -5,6 +5,7 @@
 //! stable storage, which the file `durable` says, and some of it is not.
 
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+#![allow(clippy::needless_pass_by_value, reason = "a result is looked at once")]
 
 use std::collections::BTreeMap;
 use std::fs;
