@@ -57,12 +57,14 @@ fn a_logger_that_panics_leaves_everything_usable() {
         topic.send(Record::new(&[0; 1000])).expect("rolling is not logged by who sends");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(topic.wait_synced(0, 20, LONG).expect("wait"), 20);
+    // At the end fewer than ten are left for the next flush.
+    assert!(topic.wait_synced(0, 11, LONG).expect("wait") >= 11);
     assert!(PANICKED.load(Ordering::Relaxed) > 1, "messages of the background panicked");
-    for _ in 0..10 {
+    for _ in 0..20 {
         topic.send(Record::new(&[0; 1000])).expect("send");
     }
-    assert_eq!(topic.wait_synced(0, 30, LONG).expect("wait"), 30, "the background goes on");
+    let synced = topic.wait_synced(0, 31, LONG).expect("wait");
+    assert!(synced >= 31, "the background goes on");
 
     let again = broker.clone();
     drop(catch_unwind(AssertUnwindSafe(|| broker.close())));
@@ -72,5 +74,5 @@ fn a_logger_that_panics_leaves_everything_usable() {
     IS_ON.store(false, Ordering::Relaxed);
     let broker = Broker::open(dir.path()).expect("reopen");
     let mut reader = broker.reader().topic("t", Start::Earliest).open().expect("reader");
-    assert_eq!(reader.try_poll().expect("poll").len(), 30);
+    assert_eq!(reader.try_poll().expect("poll").len(), 40);
 }
