@@ -21,19 +21,33 @@ pub(crate) struct Assigned {
 
 impl Assigned {
     /// Adds what the partition has to `batch`, as far as `budget` goes. If the log has moved on beyond
-    /// the position, that is the error, and the position moves to where the log begins.
+    /// the position, or has a gap there, that is the error, and the position moves to where it goes on.
     #[inline]
     pub(crate) fn fill(&mut self, batch: &mut Batch, budget: &mut Budget) -> Result<()> {
+        let before = batch.len();
         while !budget.is_spent() {
             let source = batch.next_source();
-            let fetched = self.cursor.fetch(source, budget, batch.records_mut());
-            let Some(segment) = fetched.map_err(|error| self.overtaken(error))? else {
-                return Ok(());
+            let segment = match self.cursor.fetch(source, budget, batch.records_mut()) {
+                Ok(Some(segment)) => segment,
+                Ok(None) => return Ok(()),
+                // What was read before it comes first, and the gap is met again.
+                Err(error) if error.is_gap() && batch.len() > before => return Ok(()),
+                Err(error) => return Err(self.passed(error)),
             };
             let topic = Arc::clone(&self.name.topic);
             batch.add_source(Source { topic, partition: self.name.partition, segment });
         }
         Ok(())
+    }
+
+    #[cold]
+    fn passed(&mut self, error: Error) -> Error {
+        if let Error::Gap { to, .. } = &error {
+            // It fails if the log has just moved on beyond it, which is met next.
+            drop(self.cursor.seek(*to));
+            return error;
+        }
+        self.overtaken(error)
     }
 
     #[cold]

@@ -22,11 +22,12 @@ use crate::group::{Groups, clamp_commits};
 use crate::opening::{Topics, lock, open_offsets, open_topics, rehearse};
 use crate::partition::Partition;
 use crate::recovery_mode::RecoveryMode;
-use crate::storage::{LockGuard, remove_tree};
+use crate::repair_report::RepairReport;
+use crate::storage::{LockGuard, Storage, remove_tree};
 use crate::topic::{Surroundings, TopicShape, TopicState};
 
-const TOPICS_DIR: &str = "topics";
-const OFFSETS_DIR: &str = "offsets";
+pub(crate) const TOPICS_DIR: &str = "topics";
+pub(crate) const OFFSETS_DIR: &str = "offsets";
 
 /// An open message queue: the owner of a directory and of the topics in it.
 ///
@@ -271,6 +272,9 @@ pub(crate) enum IfPresent {
     Return,
 }
 
+/// Repairs a directory whose lock is held.
+pub(crate) type Salvage = fn(&Arc<dyn Storage>, &Path) -> Result<RepairReport>;
+
 /// What a broker is opened with.
 #[derive(Debug)]
 pub(crate) struct Opening {
@@ -278,13 +282,16 @@ pub(crate) struct Opening {
     pub(crate) around: Surroundings,
     pub(crate) clock: Clock,
     pub(crate) auto_create_partitions: Option<u32>,
+    /// What is done first, once the directory is locked.
+    pub(crate) salvage: Option<Salvage>,
     pub(crate) offsets_retention: Option<Duration>,
 }
 
 impl BrokerInner {
     /// Locks the directory and opens every topic in it.
     pub(crate) fn open(opening: Opening) -> Result<Self> {
-        let Opening { dir, around, clock, auto_create_partitions, offsets_retention } = opening;
+        let Opening { dir, around, clock, auto_create_partitions, salvage, offsets_retention } =
+            opening;
         let storage = &*around.storage;
         let topics_dir = dir.join(TOPICS_DIR);
         let make = |dir: &Path| {
@@ -297,14 +304,16 @@ impl BrokerInner {
             made.map_err(|error| Error::space("creating directory", dir, 0, error))
         };
         make(&dir)?;
-        let lock = lock(&around, &dir)?;
+        let lock = lock(storage, &dir)?;
         make(&topics_dir)?;
         let now = clock.now();
         let open = || {
             if around.how.mode == RecoveryMode::Strict && !around.how.read_only {
                 rehearse(&around, &topics_dir, dir.join(OFFSETS_DIR))?;
             }
+            let salvaged = salvage.map(|salvage| salvage(&around.storage, &dir)).transpose()?;
             let (topics, mut recovery) = open_topics(&around, &topics_dir)?;
+            recovery.salvaged = salvaged.filter(|report| !report.is_empty());
             let store = open_offsets(&around, dir.join(OFFSETS_DIR), &topics)?;
             if around.how.read_only {
                 return Ok((topics, recovery, Groups::new(store, None)));
@@ -505,7 +514,12 @@ enum Closing {
 
 impl Drop for BrokerInner {
     fn drop(&mut self) {
-        if self.closed.load(Ordering::Acquire) || self.around.admission.check_process().is_err() {
+        if self.around.admission.check_process().is_err() {
+            // Letting go of the queues takes locks, which their threads may have held at the fork.
+            std::mem::forget(Arc::clone(&self.around.background));
+            return;
+        }
+        if self.closed.load(Ordering::Acquire) {
             return;
         }
         let close = || {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::admission::Admission;
 use crate::background::{Background, Deferred, Inline};
-use crate::broker::{Broker, BrokerInner, Opening};
+use crate::broker::{Broker, BrokerInner, Opening, Salvage};
 use crate::clock::{Clock, ManualClock};
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
+use crate::inspect::repair_locked;
 use crate::maintenance::Maintenance;
 use crate::recovery_mode::{HowToOpen, RecoveryMode};
 use crate::storage::disk::{Disk, random};
@@ -221,11 +222,14 @@ impl BrokerBuilder {
             Place::Simulated(_) => Arc::<Deferred>::default(),
         };
         let how = HowToOpen { mode: self.recovery_mode, read_only: self.read_only };
+        let salvages = self.recovery_mode == RecoveryMode::Salvage && !self.read_only;
+        let salvage = salvages.then_some(repair_locked as Salvage);
         let inner = BrokerInner::open(Opening {
             dir: self.dir,
             around: Surroundings { storage, background: Arc::clone(&background), admission, how },
             clock: self.clock,
             auto_create_partitions: self.auto_create_partitions,
+            salvage,
             offsets_retention: self.offsets_retention,
         });
         match inner {

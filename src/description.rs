@@ -7,6 +7,7 @@ use crate::damage::Damage;
 use crate::error::Result;
 use crate::group::CommitRecovery;
 use crate::log::{Log, Recovery};
+use crate::repair_report::RepairReport;
 
 /// What was found when a broker was opened whose directory had not been closed cleanly.
 ///
@@ -29,6 +30,9 @@ pub struct RecoveryReport {
     /// What groups had committed beyond the end of a partition, because a power cut took records away
     /// that they had read. Each was moved back to that end: the group reads what is sent from now on.
     pub commits: Vec<CommitRecovery>,
+    /// What was repaired before, with [`RecoveryMode::Salvage`](crate::RecoveryMode::Salvage); `None` if
+    /// there was nothing to repair.
+    pub salvaged: Option<RepairReport>,
 }
 
 /// What recovery came to in one partition.

@@ -2,7 +2,9 @@
 //!
 //! One thread at a time syncs, for everybody: it takes the end of the log as it is when it
 //! begins, so one sync serves all who had appended by then. Those who come while it runs wait for
-//! it and, if it did not cover them, the first of them runs the next one.
+//! it and, if it did not cover them, the first of them runs the next one. Those whom a sync has served
+//! are likely to come back together: the first of them waits a moment for the others, so that the next
+//! sync is for all and not for one. One that is alone waits for nobody.
 //!
 //! The invariant it keeps: `synced` moves only after a sync that succeeded, and never after one
 //! that failed. The first failure of any kind poisons, for good: what Linux reports once it does
@@ -14,9 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
 
 use crate::storage::was_not_begun;
+
+/// How long a thread stays awake for a sync that is about to end.
+const AWAKE: Duration = Duration::from_micros(60);
+/// With more threads than this none stays awake: they would be in each other's way.
+const MANY: u64 = 16;
 
 /// Group commit for one partition.
 #[derive(Debug)]
@@ -30,12 +37,18 @@ pub(crate) struct Durability {
     /// A leaf lock; held for a few instructions, never during a sync.
     state: Mutex<State>,
     done: Condvar,
+    /// How many threads have come to wait since the last sync was begun. Changed under `state`, looked
+    /// at by the one that is about to sync; Relaxed: only the number matters.
+    arrived: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     syncing: bool,
     cause: Option<Arc<io::Error>>,
+    /// How many threads the last sync was for, and how long it took.
+    group: u64,
+    took: Duration,
 }
 
 impl Durability {
@@ -46,6 +59,7 @@ impl Durability {
             poisoned: AtomicBool::new(false),
             state: Mutex::new(State::default()),
             done: Condvar::new(),
+            arrived: AtomicU64::new(0),
         }
     }
 
@@ -115,6 +129,7 @@ impl Durability {
             return Ok(());
         }
         let mut state = self.state.lock();
+        self.arrived.fetch_add(1, Ordering::Relaxed);
         loop {
             if self.synced() >= offset {
                 return Ok(());
@@ -123,14 +138,20 @@ impl Durability {
                 return Err(WaitError::Poisoned(Arc::clone(cause)));
             }
             if state.syncing {
-                self.done.wait(&mut state);
+                state = self.follow(state, offset);
                 continue;
             }
             state.syncing = true;
+            let (group, took) = (state.group, state.took);
             drop(state);
+            self.gather(group, took);
+            let served = self.arrived.swap(0, Ordering::Relaxed);
+            let begun = Instant::now();
             let result = sync();
+            let took = begun.elapsed();
             state = self.state.lock();
             state.syncing = false;
+            (state.group, state.took) = (served, took);
             self.done.notify_all();
             match result {
                 Ok(end) => self.synced.store(end, Ordering::Release),
@@ -140,6 +161,47 @@ impl Durability {
                     self.poisoned.store(true, Ordering::Release);
                 }
             }
+        }
+    }
+
+    /// Waits while another thread syncs: parked until that is likely to end, then awake for a moment, so
+    /// that those who are few come back together and the next sync can be for all of them.
+    fn follow<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        offset: u64,
+    ) -> MutexGuard<'a, State> {
+        // Time does not pass under loom.
+        if cfg!(loom) || state.group > MANY {
+            self.done.wait(&mut state);
+            return state;
+        }
+        let nearly = state.took.saturating_sub(AWAKE);
+        self.done.wait_until(&mut state, Instant::now() + nearly);
+        if !state.syncing {
+            return state;
+        }
+        drop(state);
+        let begun = Instant::now();
+        while self.synced() < offset && begun.elapsed() < AWAKE {
+            std::thread::yield_now();
+        }
+        let mut state = self.state.lock();
+        if state.syncing && self.synced() < offset {
+            self.done.wait(&mut state);
+        }
+        state
+    }
+
+    /// Waits a moment for as many as the last sync was for: they were woken together, and are likely to
+    /// come back together. One that is alone does not wait.
+    fn gather(&self, group: u64, took: Duration) {
+        if cfg!(loom) || group < 2 {
+            return;
+        }
+        let begun = Instant::now();
+        while self.arrived.load(Ordering::Relaxed) < group && begun.elapsed() < took / 2 {
+            std::thread::yield_now();
         }
     }
 }
@@ -248,6 +310,33 @@ mod tests {
             "one for the first, one for all who came meanwhile"
         );
         assert_eq!(durability.synced(), 1 + OTHERS);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "it goes by the clock")]
+    fn those_who_come_back_together_share_the_next_sync() {
+        const THREADS: u64 = 4;
+        const ROUNDS: u64 = 50;
+        let durability = Durability::new(0);
+        let (end, calls) = (AtomicU64::new(0), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let mine = end.fetch_add(1, Ordering::SeqCst) + 1;
+                        let sync = || {
+                            let target = end.load(Ordering::SeqCst);
+                            calls.fetch_add(1, Ordering::SeqCst);
+                            thread::sleep(Duration::from_millis(2));
+                            Ok(target)
+                        };
+                        durability.wait(mine, sync).expect("synced");
+                    }
+                });
+            }
+        });
+        let calls = calls.load(Ordering::SeqCst);
+        assert!(calls < THREADS * ROUNDS / 2, "{calls} syncs for {} records", THREADS * ROUNDS);
     }
 
     #[test]

@@ -48,6 +48,7 @@
 //! - [`Consumer`], made by [`Broker::consumer`]: read as a member of a group, and commit.
 //!   [`RebalanceListener`], [`Assignor`], [`ConsumerChannel`].
 //! - [`Reader`], [`Batch`], [`ConsumerRecord`]: read any partitions from any place, without a group.
+//! - [`Broker::verify`], [`Broker::repair`]: look for damage, and go on without what is damaged.
 //! - [`Broker::describe_group`], [`Broker::reset_offsets`]: operate groups.
 //! - [`testing`]: a disk whose power can be cut, for your own tests.
 //! - [`Error`]: what can go wrong, and what each error names.
@@ -95,12 +96,14 @@ mod durability;
 mod error;
 mod fetcher;
 mod file_access;
+mod finding;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod group;
 mod group_admin;
 mod growing_list;
+mod inspect;
 mod log;
 mod maintenance;
 mod merge;
@@ -116,6 +119,7 @@ mod record;
 mod record_codec;
 mod records;
 mod recovery_mode;
+mod repair_report;
 mod segment;
 mod sender;
 mod start;
@@ -146,10 +150,12 @@ pub use damage::Damage;
 pub use description::{PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription};
 pub use error::{Error, Result};
 pub use file_access::FileAccess;
+pub use finding::{Finding, FindingKind};
 pub use group::{
     Assignor, CommitRecovery, CustomAssignor, GroupDescription, GroupOffset, GroupState,
     MemberDescription, MemberSubscription,
 };
+pub use inspect::VerifyReport;
 pub use offset_and_metadata::{MAX_COMMIT_METADATA_BYTES, OffsetAndMetadata};
 pub use offset_reset::{OffsetReset, ResetOffset, ResetTo};
 pub use partitioner::{CustomPartitioner, Partitioner};
@@ -160,6 +166,7 @@ pub use record::{Header, MAX_HEADERS, Record};
 pub use record_codec::Headers;
 pub use records::Records;
 pub use recovery_mode::RecoveryMode;
+pub use repair_report::{Repair, RepairAction, RepairReport, RepairedGap};
 pub use sender::{Acks, Sent};
 pub use start::Start;
 pub use timestamp::Timestamp;

@@ -14,18 +14,17 @@ use crate::storage::read_only::ReadOnly;
 use crate::storage::{LockGuard, Storage, remove_tree};
 use crate::topic::{Surroundings, TopicState, is_unfinished};
 
-const LOCK_FILE: &str = "LOCK";
+/// Held by the owner of the directory.
+pub(crate) const LOCK_FILE: &str = "LOCK";
 
 /// Takes the directory's lock.
-pub(crate) fn lock(around: &Surroundings, dir: &Path) -> Result<LockGuard> {
+pub(crate) fn lock(storage: &dyn Storage, dir: &Path) -> Result<LockGuard> {
     let path = dir.join(LOCK_FILE);
     let owner = std::process::id().to_string();
-    let locked = around
-        .storage
-        .lock(&path, &owner)
-        .map_err(|error| Error::space("locking", &path, 0, error))?;
+    let locked =
+        storage.lock(&path, &owner).map_err(|error| Error::space("locking", &path, 0, error))?;
     locked.ok_or_else(|| {
-        let text = around.storage.read(&path, 32).unwrap_or_default();
+        let text = storage.read(&path, 32).unwrap_or_default();
         let pid = String::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
         Error::Locked { path: dir.to_path_buf(), pid }
     })

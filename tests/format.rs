@@ -6,9 +6,10 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use forebay::{
-    Broker, ManualClock, OwnedRecord, Record, Start, Timestamp, TimestampType, TopicConfig,
+    Acks, Broker, ManualClock, OwnedRecord, Record, Start, Timestamp, TimestampType, TopicConfig,
 };
 
 fn fixtures() -> PathBuf {
@@ -227,13 +228,69 @@ fn without_chance(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// Every setting a topic has in version 2 of its metadata.
+fn settings() -> TopicConfig {
+    TopicConfig::new()
+        .segment_bytes(8192)
+        .segment_age(None)
+        .index_interval_bytes(300)
+        .max_record_bytes(5000)
+        .timestamp_type(TimestampType::AppendTime)
+        .retention_age(Duration::from_millis(1_500))
+        .retention_bytes(1 << 20)
+        .retention_records(77)
+        .flush_records(1000)
+        .flush_interval(Duration::from_secs(3600))
+}
+
+/// A topic with these settings, synced and not closed, so that a durable mark is left.
+fn write_synced(dir: &Path) {
+    let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
+    let open = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::builder(open.path()).manual_clock(&clock).open().expect("open");
+    let topic = broker.create_topic("tuned", settings()).expect("create");
+    for number in 0..5 {
+        topic.send_with(Record::new(&value(number)), Acks::Synced).expect("send");
+    }
+    topic.send(Record::new("not synced")).expect("send");
+    copy(open.path(), dir);
+    fs::remove_file(dir.join("LOCK")).expect("remove");
+}
+
+#[test]
+fn settings_of_version_2_and_a_durable_mark_are_read() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    copy(&fixtures().join("synced-version-2"), dir.path());
+    let partition = dir.path().join("topics/tuned/0");
+    assert!(partition.join("durable").exists());
+    let broker = Broker::open(dir.path()).expect("open");
+    assert_eq!(broker.topic("tuned").expect("topic").config(), settings());
+    let recovered = &broker.recovery_report().partitions;
+    assert_eq!((recovered.len(), recovered[0].records_kept, recovered[0].bytes_cut), (1, 6, 0));
+    drop(broker);
+    // The mark is believed: below it, a byte that is another is damage.
+    let dir = tempfile::tempdir().expect("temporary directory");
+    copy(&fixtures().join("synced-version-2"), dir.path());
+    let log = dir.path().join("topics/tuned/0/00000000000000000000.log");
+    let mut bytes = fs::read(&log).expect("read");
+    bytes[200] ^= 1;
+    fs::write(&log, bytes).expect("write");
+    let broker = Broker::open(dir.path()).expect("open");
+    let recovered = &broker.recovery_report().partitions[0];
+    assert_eq!((recovered.end_offset, recovered.bytes_cut), (6, 0), "nothing is cut");
+    assert_eq!(recovered.damage.len(), 1);
+    assert!(recovered.damage[0].path.ends_with("00000000000000000000.log"));
+}
+
 #[test]
 #[ignore = "writes into the source tree, for a new version of the format"]
 fn write_the_fixture_of_this_version() {
     // A fixture is written once and kept for ever.
-    for (name, write) in
-        [("version-1", write as fn(&Path)), ("groups-version-1", write_groups as fn(&Path))]
-    {
+    for (name, write) in [
+        ("version-1", write as fn(&Path)),
+        ("groups-version-1", write_groups as fn(&Path)),
+        ("synced-version-2", write_synced as fn(&Path)),
+    ] {
         let dir = fixtures().join(name);
         if !dir.exists() {
             write(&dir);

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["sender", "reader", "fetcher", "assigned", "start", "merge", "batch", "partitioner"],
     &["builder"],
+    &["inspect"],
     &["broker", "opening", "description", "maintenance"],
     &["group"],
     &["topic", "topic_metadata", "partition"],
@@ -39,6 +40,8 @@ const LAYERS: &[&[&str]] = &[
         "topic_partition",
         "offset_and_metadata",
         "file_access",
+        "finding",
+        "repair_report",
         "recovery_mode",
     ],
 ];

@@ -152,7 +152,13 @@ impl ConsumerChannel {
 
     fn end(&mut self) -> Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        self.check_owner()?;
+        if let Err(error) = self.check_owner() {
+            // Letting go of a channel takes a lock, which the thread may have held at the fork.
+            std::mem::forget(thread);
+            std::mem::forget(std::mem::replace(&mut self.orders, unbounded().0));
+            std::mem::forget(std::mem::replace(&mut self.receiver, never()));
+            return Err(error);
+        }
         // The thread ends when nobody can give orders any more.
         self.orders = unbounded().0;
         self.receiver = never();
@@ -166,11 +172,9 @@ impl ConsumerChannel {
 
 impl Drop for ConsumerChannel {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.check_owner().is_ok() {
             self.orders = unbounded().0;
-            if self.check_owner().is_ok() {
-                self.wakeup.wakeup();
-            }
+            self.wakeup.wakeup();
         } else if let Err(error) = self.end() {
             log::warn!("closing a consumer: {error}");
         }

@@ -16,6 +16,7 @@ mod numbers;
 mod offset_file;
 mod offset_files;
 mod offset_store;
+mod offsets_check;
 mod pin;
 mod plan;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub(crate) use coordinator::Group;
 pub use description::{GroupDescription, GroupOffset, GroupState, MemberDescription};
 pub(crate) use member::{GROUP_TOKEN, MemberLink, Wanted};
 pub(crate) use offset_store::{Backwards, OffsetStore, TopicOffsets};
+pub(crate) use offsets_check::OffsetsCheck;
 pub(crate) use pin::PinScope;
 #[cfg(test)]
 pub(crate) use planted::Planted;

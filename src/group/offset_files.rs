@@ -24,9 +24,9 @@ use crate::storage::checked_file::{self, Kind};
 use crate::storage::durable_mark::{self, DurableMark};
 use crate::storage::{Storage, StorageFile};
 
-const SPARE: &str = "spare";
-const MARK: &str = "checkpoint";
-const MARK_KIND: Kind = Kind { magic: *b"FOREBAYP", version: 1 };
+pub(super) const SPARE: &str = "spare";
+pub(super) const MARK: &str = "checkpoint";
+pub(super) const MARK_KIND: Kind = Kind { magic: *b"FOREBAYP", version: 1 };
 const EXTENSION: &str = ".offsets";
 /// What the first file takes on disk, and how far files grow only because much is committed.
 const FIRST_BYTES: usize = 64 << 10;
@@ -37,9 +37,9 @@ const SPREAD: usize = 4;
 /// Up to where a file was synced when the store was closed: what does not reach so far any more is
 /// damaged, and not torn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Mark {
-    number: u64,
-    end: u64,
+pub(super) struct Mark {
+    pub(super) number: u64,
+    pub(super) end: u64,
 }
 
 /// The files of an open store.
@@ -319,15 +319,15 @@ impl Outgoing {
 }
 
 /// Whether a file does not reach to a mark that was left in it.
-fn is_short(found: &Found, mark: &DurableMark) -> bool {
+pub(super) fn is_short(found: &Found, mark: &DurableMark) -> bool {
     found.salt.is_none_or(|salt| salt == mark.salt) && found.end < mark.position
 }
 
-fn path_of(dir: &Path, number: u64) -> PathBuf {
+pub(super) fn path_of(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:020}{EXTENSION}"))
 }
 
-fn number_of(name: &str) -> Option<u64> {
+pub(super) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(EXTENSION).filter(|digits| digits.len() == 20)?;
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }

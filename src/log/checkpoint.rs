@@ -15,7 +15,8 @@ use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::storage::Storage;
 use crate::storage::checked_file::{self, Kind};
 
-pub(super) const FILE: &str = "checkpoint";
+/// The name of the file in a partition's directory.
+pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 const KIND: Kind = Kind { magic: *b"FOREBAYC", version: 1 };
 
 /// What is known to be durable.
@@ -64,7 +65,7 @@ const MAX_OFFSET: u64 = 1 << 62;
 impl Checkpoint {
     /// Whether a log can have these numbers. Those of a sound file can; a file that only has a right
     /// checksum must not lead to more damage.
-    pub(super) fn is_possible(&self) -> bool {
+    pub(crate) fn is_possible(&self) -> bool {
         let Some(point) = &self.recovery else { return self.log_start <= MAX_OFFSET };
         let header = SEGMENT_HEADER_BYTES as u64;
         let covered = point.next_offset.checked_sub(point.base_offset);
@@ -78,16 +79,16 @@ impl Checkpoint {
 
     /// What the partition in `dir` has, or `None` where it has none yet.
     pub(crate) fn load(storage: &dyn Storage, dir: &Path) -> Result<Option<Self>> {
-        checked_file::read(storage, &dir.join(FILE), KIND)
+        checked_file::read(storage, &dir.join(CHECKPOINT_FILE), KIND)
     }
 
     /// Makes this the partition's, durably.
     pub(crate) fn store(&self, storage: &dyn Storage, dir: &Path) -> Result<()> {
-        checked_file::replace(storage, &dir.join(FILE), KIND, self)
+        checked_file::replace(storage, &dir.join(CHECKPOINT_FILE), KIND, self)
     }
 }
 
 /// Whether `name` is a checkpoint's, or one's that was being written.
 pub(crate) fn is_checkpoint(name: &str) -> bool {
-    name == FILE
+    name == CHECKPOINT_FILE
 }

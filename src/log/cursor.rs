@@ -188,7 +188,8 @@ impl LogCursor {
 
     /// Adds records to `out`, marked with `source`, from one segment, as far as `budget` goes, and
     /// returns the segment they lie in; `None` if there is nothing to read yet. At least one record
-    /// is read even if it is larger than the budget. An error is met again by the next call.
+    /// is read even if it is larger than the budget. An error is met again by the next call; a gap until
+    /// the position is moved behind it.
     pub(crate) fn fetch(
         &mut self,
         source: u32,
@@ -311,6 +312,10 @@ impl LogCursor {
     /// in, there must be more to read in it.
     #[cold]
     fn enter(&mut self) -> Result<()> {
+        if let Some(gap) = self.log.gap_at(self.next_offset) {
+            let (topic, partition) = (self.log.name().topic.to_string(), self.log.name().partition);
+            return Err(Error::Gap { topic, partition, from: self.next_offset, to: gap.to });
+        }
         let Located { segment, next_base } = self.locate()?;
         if let Some(current) = &self.segment
             && current.base_offset() == segment.base_offset()

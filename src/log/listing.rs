@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::checkpoint;
+use super::{checkpoint, gaps};
 use crate::error::{Error, Result};
 use crate::segment;
 use crate::storage::{Storage, checked_file, durable_mark};
@@ -21,6 +21,8 @@ pub(crate) struct Listing {
     /// The segments, by base offset.
     pub(crate) segments: Vec<Found>,
     pub(crate) has_durable_mark: bool,
+    /// Whether there are indexes: then some segment was sealed.
+    pub(crate) has_indexes: bool,
     /// What interrupted writes left behind.
     pub(crate) leftovers: Vec<String>,
     /// What no log puts there.
@@ -40,6 +42,8 @@ impl Listing {
                 listing.segments.push(Found { base_offset, len: entry.len });
             } else if durable_mark::is_mark(&entry.name) {
                 listing.has_durable_mark = true;
+            } else if !entry.is_dir && segment::is_index(Path::new(&entry.name)) {
+                listing.has_indexes = true;
             } else if entry.is_dir || !is_ours(&entry.name) {
                 listing.strangers.push(entry.name);
             }
@@ -55,5 +59,5 @@ fn base_offset_of(name: &str) -> Option<u64> {
 }
 
 fn is_ours(name: &str) -> bool {
-    checkpoint::is_checkpoint(name) || segment::is_index(Path::new(name))
+    checkpoint::is_checkpoint(name) || name == gaps::GAPS_FILE
 }

@@ -1,4 +1,5 @@
-//! The log of one partition: an unbroken run of offsets in segments.
+//! The log of one partition: a run of offsets in segments, unbroken but for what a repair had to
+//! leave out.
 //!
 //! [`Log`] is what everybody shares and looks at without the append lock; [`LogWriter`] is what
 //! the holder of that lock works with; [`LogCursor`] is a place to read from. Recovery happens in
@@ -7,6 +8,7 @@
 mod checkpoint;
 mod cursor;
 mod flush;
+mod gaps;
 mod limit;
 mod listing;
 mod recovery;
@@ -18,8 +20,11 @@ mod slot;
 mod tests;
 mod writer;
 
+pub(crate) use checkpoint::{CHECKPOINT_FILE, Checkpoint, RecoveryPoint};
 pub(crate) use cursor::{Budget, LogCursor, RecordLocation};
 pub(crate) use flush::Flush;
+pub(crate) use gaps::{GAPS_FILE, Gap, Gaps};
+pub(crate) use listing::{Found, Listing};
 pub(crate) use recovery::{Around, Recovery, open};
 pub(crate) use shared::{Gate, Log, PartitionName};
 pub(crate) use writer::{Appended, Chores, LogWriter, Sealing};

@@ -20,7 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::{self, Checkpoint, RecoveryPoint, Tail};
+use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, RecoveryPoint, Tail};
+use super::gaps::Gaps;
 use super::limit::{Limit, check_mark};
 use super::listing::{Found, Listing};
 use super::shared::{Log, Offsets, PartitionName, recovery_point};
@@ -83,7 +84,7 @@ pub(crate) fn open(
     // that reach as far as what he was told before.
     let checkpoint = Checkpoint::load(&**storage, dir)?.unwrap_or_default();
     if !checkpoint.is_possible() {
-        let path = dir.join(checkpoint::FILE);
+        let path = dir.join(CHECKPOINT_FILE);
         return Err(Error::corrupt(&path, 0, format!("numbers that no log has: {checkpoint:?}")));
     }
     let early = if how.read_only { load_mark(&**storage, dir)? } else { None };
@@ -92,14 +93,20 @@ pub(crate) fn open(
         let path = dir.join(stranger);
         log::warn!("{} is not a file of this log and is left alone", path.display());
     }
+    let gaps = Gaps::load(&**storage, dir)?;
     let mut opening = Opening::new(storage, dir, name.topic_id, &checkpoint, how);
+    opening.gaps = gaps;
     opening.clear(&listing.leftovers)?;
+    if listing.has_indexes {
+        opening.check_beginning(&listing.segments)?;
+    }
     opening.trust(&listing.segments)?;
     let has_mark = listing.has_durable_mark;
     #[cfg(test)]
     let has_mark = has_mark && !is_planted(Planted::ForgetsTheDurableMark);
     let mark = if how.read_only || !has_mark { early } else { load_mark(&**storage, dir)? };
     opening.check_rest(&listing.segments, mark)?;
+    opening.pass_gap();
     let mut recovery = opening.finish()?;
     if let Some(recovery) = &mut recovery {
         recovery.duration = begun.elapsed();
@@ -111,7 +118,7 @@ pub(crate) fn open(
         end: opening.next_offset,
         synced: opening.durable,
     };
-    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets));
+    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets, opening.gaps));
     Ok((LogWriter::new(log, config, Arc::clone(admission), opening.tail), recovery))
 }
 
@@ -135,6 +142,8 @@ struct Opening<'a> {
     durable: u64,
     tail: Tail,
     recovery: Option<Recovery>,
+    /// Offsets that no segment holds.
+    gaps: Gaps,
     /// Segments behind the cut.
     doomed: Vec<u64>,
 }
@@ -161,7 +170,23 @@ impl<'a> Opening<'a> {
             durable: next_offset,
             tail: Tail::Empty,
             recovery: None,
+            gaps: Gaps::default(),
             doomed: Vec::new(),
+        }
+    }
+
+    /// Goes on behind a gap. A segment before one is not written again: it could not hold what follows.
+    fn pass_gap(&mut self) {
+        let behind = self.gaps.skip(self.next_offset);
+        if behind == self.next_offset {
+            return;
+        }
+        if self.durable == self.next_offset {
+            self.durable = behind;
+        }
+        self.next_offset = behind;
+        if let Tail::Clean(point) = self.tail {
+            self.tail = Tail::Sealed(point);
         }
     }
 
@@ -174,6 +199,19 @@ impl<'a> Opening<'a> {
                 .map_err(|error| Error::io("removing leftover", &path, error))?;
         }
         Ok(())
+    }
+
+    /// Refuses a log that was sealed before and has neither a recovery point nor its first segment: what
+    /// is there is not behind a torn tail, but behind a checkpoint that is missing.
+    fn check_beginning(&self, found: &[Found]) -> Result<()> {
+        match found.first() {
+            Some(first) if self.point.is_none() && first.base_offset > self.log_start => {
+                let first = first.base_offset;
+                let detail = format!("it is missing, and the first segment begins with {first}");
+                Err(Error::corrupt(&self.dir.join(CHECKPOINT_FILE), 0, detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the segments below the recovery point as they are, and checks that the one it lies in
@@ -213,6 +251,9 @@ impl<'a> Opening<'a> {
         for (place, found) in rest.iter().enumerate() {
             let behind = rest.get(place + 1).map(|next| next.base_offset);
             let limit = Limit::of(found, mark.as_ref(), behind);
+            if found.base_offset > first {
+                self.pass_gap();
+            }
             let kept = match self.point.filter(|point| point.base_offset == found.base_offset) {
                 Some(point) => self.check_from(found, &point, limit)?,
                 None => self.check_whole(found, limit)?,
@@ -305,7 +346,7 @@ impl<'a> Opening<'a> {
         }
         let Some(limit) = limit else { return Ok(scan) };
         let is_other = limit.salt.is_some_and(|salt| salt != segment.header().salt);
-        if is_other || scan.next_offset >= limit.next_offset {
+        if is_other || self.gaps.skip(scan.next_offset) >= limit.next_offset {
             return Ok(scan);
         }
         let detail = match &scan.reason {

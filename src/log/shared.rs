@@ -23,6 +23,7 @@ use crate::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard, RwLock};
 use crate::tests::{Planted, is_planted};
 
 use super::checkpoint::{RecoveryPoint, Sealed};
+use super::gaps::{Gap, Gaps};
 use super::slot::Slot;
 use crate::durability::{Durability, WaitError};
 
@@ -75,6 +76,8 @@ pub(crate) struct Log {
     /// The offset the next record will get. Stored by the appender with Release after the record
     /// was published in its segment, loaded with Acquire: who sees it can read up to it.
     end_offset: AtomicU64,
+    /// Offsets that no segment holds.
+    gaps: Gaps,
     durability: Durability,
     /// Where it is written down how far the log is durable; opened by the first sync. A leaf lock,
     /// taken by whoever syncs.
@@ -95,6 +98,7 @@ impl Log {
         storage: &Arc<dyn Storage>,
         slots: Vec<Slot>,
         offsets: Offsets,
+        gaps: Gaps,
     ) -> Self {
         let slots = slots.into_iter().map(Arc::new);
         Self {
@@ -104,6 +108,7 @@ impl Log {
             slots: RwLock::new(slots.collect()),
             start_offset: AtomicU64::new(offsets.start),
             end_offset: AtomicU64::new(offsets.end),
+            gaps,
             durability: Durability::new(offsets.synced),
             mark: Mutex::default(),
             gate: AtomicU8::new(Gate::Open as u8),
@@ -364,6 +369,11 @@ impl Log {
             slots.pop_front();
         }
         forgotten
+    }
+
+    /// The gap that `offset` lies in, if a repair left one there.
+    pub(super) fn gap_at(&self, offset: u64) -> Option<Gap> {
+        self.gaps.at(offset)
     }
 
     /// The slot that holds `offset`, and the base offset of the one behind it.

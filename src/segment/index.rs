@@ -143,6 +143,12 @@ impl SparseIndex {
         bytes
     }
 
+    /// Whether every entry is one of `all`, which has one for each frame.
+    pub(crate) fn is_part_of(&self, all: &Self) -> bool {
+        let mut rest = all.entries.iter();
+        self.entries.iter().all(|entry| rest.any(|one| one == entry))
+    }
+
     /// Reads both files of the segment at `log`, or `None` if they are not there, not sound, or
     /// not those of the log with this `salt`.
     pub(crate) fn load(storage: &dyn Storage, log: &Path, salt: u64) -> Option<(Self, Summary)> {
@@ -220,6 +226,27 @@ impl IndexBuilder {
             self.index.push(entry);
         }
     }
+}
+
+/// Which index files of the segment at `log` are there, each with whether it is sound in itself and of
+/// the segment with this `salt`, and how long it is.
+pub(crate) fn files_of(storage: &dyn Storage, log: &Path, salt: u64) -> Vec<(PathBuf, bool, u64)> {
+    let kinds = [
+        (offset_path(log), OFFSET_MAGIC, OFFSET_ENTRY_BYTES),
+        (time_path(log), TIME_MAGIC, TIME_ENTRY_BYTES),
+    ];
+    let mut found = Vec::with_capacity(kinds.len());
+    for (path, magic, entry_bytes) in kinds {
+        match storage.read(&path, MAX_BYTES) {
+            Ok(bytes) => {
+                let is_sound = open(&bytes, magic, entry_bytes, salt).is_some();
+                found.push((path, is_sound, bytes.len() as u64));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(_) => found.push((path, false, 0)),
+        }
+    }
+    found
 }
 
 /// Checks everything before the entries and returns what it says, and the entries' bytes.

@@ -300,6 +300,21 @@ impl Segment {
         })
     }
 
+    /// Whether what a frame of this segment holds are records, and nothing else.
+    pub(crate) fn holds_records(frame: &Frame<'_>) -> bool {
+        newest_in(frame).is_some()
+    }
+
+    /// As [`scan`](Self::scan), without an index, and only as far as the frame that holds `stop`.
+    pub(crate) fn scan_until(&self, position: usize, offset: u64, stop: u64) -> Scan {
+        self.scan_frames(position, offset, stop, IndexBuilder::new(u64::MAX, -1))
+    }
+
+    /// An index with an entry for each frame.
+    pub(crate) fn full_index(&self) -> SparseIndex {
+        self.scan(SEGMENT_HEADER_BYTES, self.base_offset(), -1, 0).index
+    }
+
     /// Reads all frames from `position` on, the first of which has `offset`, and says what is
     /// there. `max_timestamp` is the largest one before it.
     pub(crate) fn scan(
@@ -309,10 +324,23 @@ impl Segment {
         max_timestamp: i64,
         index_interval: u64,
     ) -> Scan {
-        let mut index = IndexBuilder::new(index_interval, max_timestamp);
+        let index = IndexBuilder::new(index_interval, max_timestamp);
+        self.scan_frames(position, offset, u64::MAX, index)
+    }
+
+    fn scan_frames(
+        &self,
+        position: usize,
+        offset: u64,
+        stop: u64,
+        mut index: IndexBuilder,
+    ) -> Scan {
         let mut malformed = None;
         let mut records = 0;
         let end = self.walk(position, offset, |at| {
+            if at.next_offset() > stop {
+                return ControlFlow::Break(());
+            }
             let Some(newest) = newest_in(&at.frame) else {
                 malformed = Some(NoFrame::Invalid("a frame holds what is not a record".to_owned()));
                 return ControlFlow::Break(());

@@ -206,6 +206,37 @@ pub(crate) fn read(bytes: &[u8], seed: u32) -> Result<Frame<'_>, NoFrame> {
     Ok(Frame { header: decoded, body, stride: stride(length) })
 }
 
+/// Whether a frame could stand at the start of `bytes`, as far as that can be seen without its
+/// checksum: for whoever looks for the next one behind damage.
+pub(crate) fn may_begin(bytes: &[u8]) -> bool {
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return false };
+    let length = u32::from_le_bytes(field(header, LENGTH)) as usize;
+    let [header_length] = field(header, HEADER_LENGTH);
+    let attributes = u16::from_le_bytes(field(header, ATTRIBUTES));
+    (HEADER_BYTES..=bytes.len()).contains(&length)
+        && usize::from(header_length) == HEADER_BYTES
+        && attributes & !APPEND_TIME == 0
+}
+
+/// Adds to `out` the frame that `frame` was read as, for another segment: with this offset less the
+/// base offset there, and that segment's seed.
+pub(crate) fn transplant(frame: &Frame<'_>, offset_delta: u32, seed: u32, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&encode_header(&FrameHeader { offset_delta, ..frame.header }));
+    out.extend_from_slice(frame.body);
+    let length = HEADER_BYTES + frame.body.len();
+    let word = u32::try_from(length).expect("a frame that was read has a length of 32 bits");
+    let crc = checksum(seed, word, out.get(start + OFFSET_DELTA..).unwrap_or_default());
+    let mut put = |at: usize, field: [u8; 4]| {
+        if let Some(slot) = out.get_mut(start + at..start + at + 4) {
+            slot.copy_from_slice(&field);
+        }
+    };
+    put(LENGTH, word.to_le_bytes());
+    put(CRC, crc.to_le_bytes());
+    out.resize(start + stride(length), 0);
+}
+
 #[cold]
 fn no_header(bytes: &[u8]) -> NoFrame {
     if bytes.iter().all(|byte| *byte == 0) {
@@ -238,6 +269,18 @@ mod tests {
             .expect("room");
         writer.publish(end).expect("memory");
         writer.region().read(0..end).expect("published").to_vec()
+    }
+
+    #[test]
+    fn a_frame_that_is_moved_to_another_segment_holds_the_same_records() {
+        let bytes = frame_of(b"two records");
+        assert!(may_begin(&bytes) && !may_begin(&bytes[4..]));
+        let mut moved = vec![9; 8];
+        transplant(&read(&bytes, SEED).expect("a frame"), 3, SEED + 1, &mut moved);
+        let frame = read(&moved[8..], SEED + 1).expect("a frame");
+        assert_eq!((frame.body, frame.stride), (&b"two records"[..], moved.len() - 8));
+        assert_eq!(frame.header, FrameHeader { offset_delta: 3, ..HEADER });
+        assert!(read(&moved[8..], SEED).is_err());
     }
 
     #[test]

@@ -1,0 +1,3 @@
+//! Repairs that are interrupted.
+
+mod power_cut;
