@@ -5,6 +5,7 @@
 //! `slots`, and leaf locks.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,8 +19,9 @@ use crate::config::{TopicConfig, check_topic_name};
 use crate::description::{PartitionDescription, RecoveryReport, TopicDescription};
 use crate::error::{Error, Result};
 use crate::group::{Groups, clamp_commits};
-use crate::opening::{Topics, lock, open_offsets, open_topics};
+use crate::opening::{Topics, lock, open_offsets, open_topics, rehearse};
 use crate::partition::Partition;
+use crate::recovery_mode::RecoveryMode;
 use crate::repair_report::RepairReport;
 use crate::storage::{LockGuard, Storage, remove_tree};
 use crate::topic::{Surroundings, TopicShape, TopicState};
@@ -292,15 +294,23 @@ impl BrokerInner {
             opening;
         let storage = &*around.storage;
         let topics_dir = dir.join(TOPICS_DIR);
-        storage
-            .create_dir_all(&dir)
-            .map_err(|error| Error::space("creating directory", &dir, 0, error))?;
+        let make = |dir: &Path| {
+            // Who only looks finds it, or is told that there is none.
+            let made = if around.how.read_only {
+                storage.list(dir).map(drop)
+            } else {
+                storage.create_dir_all(dir)
+            };
+            made.map_err(|error| Error::space("creating directory", dir, 0, error))
+        };
+        make(&dir)?;
         let lock = lock(storage, &dir)?;
-        storage
-            .create_dir_all(&topics_dir)
-            .map_err(|error| Error::space("creating directory", &topics_dir, 0, error))?;
+        make(&topics_dir)?;
         let now = clock.now();
         let open = || {
+            if around.how.mode == RecoveryMode::Strict && !around.how.read_only {
+                rehearse(&around, &topics_dir, dir.join(OFFSETS_DIR))?;
+            }
             let salvaged = salvage.map(|salvage| salvage(&around.storage, &dir)).transpose()?;
             let (topics, mut recovery) = open_topics(&around, &topics_dir)?;
             recovery.salvaged = salvaged.filter(|report| !report.is_empty());
@@ -381,11 +391,19 @@ impl BrokerInner {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        self.check_owner()
+    }
+
+    /// The error for a forked child. There a lock may be held for ever by a thread that is not there, so
+    /// this is looked at before any is taken.
+    #[inline]
+    pub(crate) fn check_owner(&self) -> Result<()> {
         self.around.admission.check_owner()
     }
 
     /// The topic of this name.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<TopicState>> {
+        self.check_owner()?;
         if let Some(topic) = self.topics.read().get(name) {
             return Ok(Arc::clone(topic));
         }
@@ -410,6 +428,7 @@ impl BrokerInner {
         present: IfPresent,
     ) -> Result<Arc<TopicState>> {
         check_topic_name(name)?;
+        self.check_owner()?;
         let admin = self.admin.lock();
         self.check_open()?;
         if let Ok(topic) = self.topic(name) {
@@ -427,6 +446,7 @@ impl BrokerInner {
 
     /// Deletes a topic, and returns how that went and the directory that is left to be removed.
     fn delete(&self, name: &str) -> Result<(Result<()>, Option<PathBuf>)> {
+        self.check_owner()?;
         let _admin = self.admin.lock();
         let topic = self.topic(name)?;
         let (result, doomed) = topic.delete(&self.topics_dir());
@@ -462,9 +482,10 @@ impl BrokerInner {
         self.around.background.stop();
         *self.lock.lock() = None;
         self.groups.call_all();
-        log::info!("closed {}", self.dir.display());
         *self.closing.lock() = Closing::Done(result.clone());
         self.has_closed.notify_all();
+        // It comes last: a logger may panic.
+        log::info!("closed {}", self.dir.display());
         result
     }
 
@@ -493,12 +514,21 @@ enum Closing {
 
 impl Drop for BrokerInner {
     fn drop(&mut self) {
-        if self.closed.load(Ordering::Acquire) || self.around.admission.check_process().is_err() {
+        if self.around.admission.check_process().is_err() {
+            // Letting go of the queues takes locks, which their threads may have held at the fork.
+            std::mem::forget(Arc::clone(&self.around.background));
             return;
         }
-        if let Err(error) = self.close() {
-            log::error!("closing {}: {error}", self.dir.display());
+        if self.closed.load(Ordering::Acquire) {
+            return;
         }
+        let close = || {
+            if let Err(error) = self.close() {
+                log::error!("closing {}: {error}", self.dir.display());
+            }
+        };
+        // A logger that panics must not do so in here: it may be that another panic goes by.
+        drop(catch_unwind(AssertUnwindSafe(close)));
     }
 }
 

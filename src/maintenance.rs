@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId};
@@ -167,8 +168,9 @@ fn work(queue: &Receiver<Task>, tick: Option<&(dyn Fn() + Send)>) {
 
 /// A job reports its own failures; one that panics must not take the others with it.
 fn run(job: Job) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-        log::error!("a maintenance job panicked");
+    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        // The logger may be what panicked.
+        drop(catch_unwind(|| log::error!("a maintenance job panicked")));
     }
 }
 

@@ -9,6 +9,8 @@ use crate::config::check_topic_name;
 use crate::description::{PartitionRecovery, RecoveryReport};
 use crate::error::{Error, Result};
 use crate::group::OffsetStore;
+use crate::recovery_mode::HowToOpen;
+use crate::storage::read_only::ReadOnly;
 use crate::storage::{LockGuard, Storage, remove_tree};
 use crate::topic::{Surroundings, TopicState, is_unfinished};
 
@@ -44,6 +46,16 @@ pub(crate) fn open_offsets(
         is_topic,
     )?;
     Ok(Arc::new(store))
+}
+
+/// Opens everything and changes nothing, so that the error with which a strict opening ends comes
+/// before anything was changed: in what is sound, and was read before what is not, too.
+pub(crate) fn rehearse(around: &Surroundings, topics: &Path, offsets: PathBuf) -> Result<()> {
+    let storage: Arc<dyn Storage> = Arc::new(ReadOnly(Arc::clone(&around.storage)));
+    let how = HowToOpen { read_only: true, ..around.how };
+    let around = Surroundings { storage, how, ..around.clone() };
+    let (topics, _) = open_topics(&around, topics)?;
+    open_offsets(&around, offsets, &topics).map(drop)
 }
 
 /// The open topics of a broker, by name.

@@ -168,8 +168,11 @@ impl Partition {
         true
     }
 
-    /// Takes registrations of `waker` back.
+    /// Takes registrations of `waker` back. In a forked child nobody would ring it.
     pub(crate) fn unregister(&self, waker: &Arc<Waker>) {
+        if self.admission.check_owner().is_err() {
+            return;
+        }
         self.appender.lock().waiting.retain(|waiting| !Arc::ptr_eq(&waiting.waker, waker));
     }
 

@@ -74,6 +74,7 @@ impl Reader {
     ///
     /// # Errors
     ///
+    /// [`Error::Forked`] if it would have to wait in a forked child, where nobody sends.
     /// [`Error::Closed`] when the broker was closed, [`Error::UnknownTopic`] when a topic it reads
     /// was deleted, [`Error::Gap`] when records it had not read were deleted: that is told once, and reading
     /// goes on behind them. [`Error::Corrupt`] when what follows is damaged, [`Error::Io`]. An error
@@ -84,6 +85,7 @@ impl Reader {
         if !batch.is_empty() || timeout.is_zero() {
             return Ok(batch);
         }
+        self.broker.check_owner()?;
         // A time too far off to be told is one that never comes.
         let deadline = Instant::now().checked_add(timeout);
         while self.fetcher.wait(deadline) {

@@ -6,7 +6,7 @@
 
 use std::process::Command;
 
-use forebay::{Broker, Error, Record, Start, TopicConfig};
+use forebay::{Acks, Broker, Error, Record, Start, TopicConfig};
 
 /// Runs one of the tests below in a process of its own, under a limit.
 fn under(limit: &str, test: &str) {
@@ -111,6 +111,113 @@ fn map_much() {
     let mut reader = broker.reader().partition("t", 0, Start::Earliest).open().expect("reader");
     assert_eq!(reader.try_poll().expect("poll").len(), 2);
     broker.close().expect("close");
+}
+
+/// A limit of memory that is met passes when the host gives memory back.
+#[test]
+fn a_limit_of_address_space_passes() {
+    under("-v 1000000", "map_again");
+}
+
+#[test]
+#[ignore = "run by the other test, under a limit"]
+fn map_again() {
+    if !is_limited() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let config = TopicConfig::new().segment_bytes(8 << 20).partitions(2);
+    let topic = broker.create_topic("t", config).expect("create");
+    let value = vec![7; 100_000];
+    let send = |partition| topic.send(Record::new(&value).partition(partition));
+    // A whole segment that is sealed, and so is mapped by nobody.
+    while broker.describe_topic("t").expect("describe").partitions[0].segments < 3 {
+        send(0).expect("send");
+    }
+    broker.flush().expect("flush");
+    let end = topic.latest_offset(0).expect("end");
+    // The host takes all there is, but for crumbs.
+    let mut hog = Vec::new();
+    for bytes in [64 << 20, 16 << 20, 4 << 20, 1 << 20, 256 << 10] {
+        hog.extend(std::iter::from_fn(|| memmap2::MmapMut::map_anon(bytes).ok()));
+    }
+    let refused = [
+        send(1).map(drop),
+        broker
+            .reader()
+            .partition("t", 0, Start::Earliest)
+            .open()
+            .and_then(|mut reader| reader.try_poll().map(drop)),
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+    }
+    assert_eq!(topic.synced_offset(0).expect("offset"), end);
+    drop(hog);
+    assert_eq!(send(1).expect("there is memory again").offset, 0);
+    let mut reader = broker.reader().partition("t", 0, Start::Earliest).open().expect("reader");
+    let polls =
+        std::iter::from_fn(|| Some(reader.try_poll().expect("poll").len()).filter(|len| *len > 0));
+    assert_eq!(polls.sum::<usize>() as u64, end);
+    topic.flush().expect("nothing was poisoned");
+    broker.close().expect("close");
+}
+
+/// A directory must be opened to be synced. If the process has no descriptor left, no sync was begun,
+/// and none has failed: the same records are synced when there is one.
+#[test]
+fn a_sync_that_finds_no_descriptor_poisons_nothing() {
+    under("-n 60", "sync_without_descriptors");
+}
+
+#[test]
+#[ignore = "run by the other test, under a limit"]
+fn sync_without_descriptors() {
+    use std::fs::File;
+
+    if !is_limited() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new().partitions(2)).expect("create");
+    let mut consumer = broker.consumer("g").subscribe(["t"]).open().expect("consumer");
+    for partition in [0, 0, 1] {
+        topic.send(Record::new("x").partition(partition)).expect("send");
+    }
+    assert_eq!(consumer.try_poll().expect("poll").len(), 3);
+    consumer.commit().expect("commit");
+    let open = || File::open(dir.path());
+    let mut others: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
+    let synced = |partition| topic.synced_offset(partition).expect("offset");
+    for _ in 0..3 {
+        let refused = [
+            topic.flush(),
+            topic.send_with(Record::new("x").partition(0), Acks::Synced).map(drop),
+            broker.producer().flush(),
+        ];
+        for refused in refused {
+            assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+        }
+        assert_eq!((synced(0), synced(1)), (0, 0));
+        topic.send(Record::new("x").partition(1)).expect("what needs no descriptor goes on");
+        consumer.commit_with(Acks::Synced).expect("as do commits");
+    }
+    // The mark is written where there is a descriptor for it, and is not needed.
+    others.pop();
+    topic.flush().expect("there is one for the directory");
+    let end = |partition| topic.latest_offset(partition).expect("end");
+    assert_eq!((synced(0), synced(1)), (end(0), end(1)));
+    assert_eq!((end(0), end(1)), (5, 4), "what was told an error is there, or not");
+    broker.flush().expect("flush");
+    consumer.commit_with(Acks::Synced).expect("commit");
+    drop((others, consumer));
+    broker.close().expect("close");
+    drop((topic, broker));
+    let broker = Broker::open(dir.path()).expect("reopen");
+    assert!(broker.recovery_report().partitions.is_empty());
+    assert_eq!(broker.committed("g", "t", 0).expect("committed"), Some(2.into()));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct ConsumerChannel {
     orders: Sender<Order>,
     wakeup: Wakeup,
     thread: Option<JoinHandle<Result<()>>>,
+    /// The process the thread is in: a forked child has none to wait for.
+    owner: u32,
 }
 
 /// What the thread is told.
@@ -90,7 +92,8 @@ impl Consumer {
             .name("forebay-consumer".to_owned())
             .spawn(move || hand_on.run())
             .map_err(|error| Error::io("starting a consumer thread of", &dir, error))?;
-        Ok(ConsumerChannel { receiver, orders, wakeup, thread: Some(thread) })
+        let owner = std::process::id();
+        Ok(ConsumerChannel { receiver, orders, wakeup, thread: Some(thread), owner })
     }
 }
 
@@ -123,12 +126,18 @@ impl ConsumerChannel {
     }
 
     fn order(&self, order: impl FnOnce(Sender<Result<()>>) -> Order) -> Result<()> {
+        self.check_owner()?;
         let (answer, answered) = bounded(1);
         if self.orders.send(order(answer)).is_err() {
             return Err(Error::Closed);
         }
         self.wakeup.wakeup();
         answered.recv().unwrap_or(Err(Error::Closed))
+    }
+
+    fn check_owner(&self) -> Result<()> {
+        let owner = self.owner;
+        if owner == std::process::id() { Ok(()) } else { Err(Error::Forked { owner }) }
     }
 
     /// Ends the thread, and leaves the group. Records that were not received are read again by whoever
@@ -143,6 +152,13 @@ impl ConsumerChannel {
 
     fn end(&mut self) -> Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
+        if let Err(error) = self.check_owner() {
+            // Letting go of a channel takes a lock, which the thread may have held at the fork.
+            std::mem::forget(thread);
+            std::mem::forget(std::mem::replace(&mut self.orders, unbounded().0));
+            std::mem::forget(std::mem::replace(&mut self.receiver, never()));
+            return Err(error);
+        }
         // The thread ends when nobody can give orders any more.
         self.orders = unbounded().0;
         self.receiver = never();
@@ -156,7 +172,7 @@ impl ConsumerChannel {
 
 impl Drop for ConsumerChannel {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.check_owner().is_ok() {
             self.orders = unbounded().0;
             self.wakeup.wakeup();
         } else if let Err(error) = self.end() {

@@ -204,6 +204,7 @@ impl Consumer {
         if self.in_listener {
             return Ok(Batch::default());
         }
+        self.broker.check_owner()?;
         self.settle_lent();
         let fetcher = &self.fetcher;
         self.progress.finish(|place| fetcher.position(place));

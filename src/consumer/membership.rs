@@ -335,6 +335,7 @@ impl Consumer {
     ///
     /// What the commit met; the consumer has left all the same.
     pub fn close(mut self) -> Result<()> {
+        self.broker.check_owner()?;
         self.settle_lent();
         let result = self.commit_on_leave();
         let assignment = self.assignment();
@@ -391,6 +392,10 @@ impl Consumer {
     }
 
     fn leave(&mut self) {
+        // The member is the parent's. A forked child only lets its copy of it go.
+        if self.broker.check_owner().is_err() {
+            self.group = None;
+        }
         if self.group.is_some()
             && let Err(error) = self.pin_news()
         {

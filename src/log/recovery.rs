@@ -33,7 +33,8 @@ use crate::damage::Damage;
 use crate::error::{Error, Result};
 use crate::recovery_mode::{HowToOpen, RecoveryMode};
 use crate::segment::{
-    SEGMENT_HEADER_BYTES, Scan, Segment, Summary, log_path, offset_path, time_path,
+    DEFAULT_INDEX_INTERVAL, SEGMENT_HEADER_BYTES, Scan, Segment, Summary, log_path, offset_path,
+    time_path,
 };
 use crate::storage::Storage;
 use crate::storage::durable_mark::DurableMark;
@@ -360,7 +361,8 @@ impl<'a> Opening<'a> {
         log::error!("{damage}");
         self.recovery().damage.push(damage);
         let position = usize::try_from(limit.position).unwrap_or(usize::MAX);
-        let scan = segment.scan(position, limit.next_offset, scan.max_timestamp, u64::MAX);
+        let (offset, newest) = (limit.next_offset, scan.max_timestamp);
+        let scan = segment.scan(position, offset, newest, DEFAULT_INDEX_INTERVAL);
         self.recovery().records_kept += scan.records;
         Ok(scan)
     }
@@ -423,6 +425,9 @@ impl<'a> Opening<'a> {
                 .storage
                 .open(&path)
                 .map_err(|error| Error::io("opening segment", &path, error))?;
+            if self.recovery().damage.last().is_some_and(|damage| damage.path == path) {
+                self.keep_way(found, scan, &summary)?;
+            }
             // What lies below the recovery point was synced.
             let point = self.point.filter(|point| point.base_offset == found.base_offset);
             let from = point.map_or(0, |point| point.position);
@@ -435,6 +440,17 @@ impl<'a> Opening<'a> {
         }
         self.next_offset = scan.next_offset;
         Ok(())
+    }
+
+    /// Writes down how what lies behind damage is found: nobody finds it by reading the segment from
+    /// its beginning.
+    fn keep_way(&self, found: &Found, scan: &Scan, summary: &Summary) -> Result<()> {
+        let segment = Segment::open(self.storage, self.dir, found.base_offset, self.topic_id)?;
+        if segment.has_stored_index() {
+            return Ok(());
+        }
+        let stored = segment.store_index(Some(scan.index.clone()), summary);
+        stored.map_err(|error| Error::space("writing the indexes of", segment.path(), 0, error))
     }
 
     fn recovery(&mut self) -> &mut Recovery {

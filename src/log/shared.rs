@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::segment::{Segment, SegmentHeader, Summary};
-use crate::storage::Storage;
 use crate::storage::durable_mark::{DurableMark, MarkFile};
+use crate::storage::{Storage, was_not_begun};
 #[cfg(loom)]
 use crate::sync::Planted as Misordered;
 use crate::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard, RwLock};
@@ -313,7 +313,16 @@ impl Log {
         #[cfg(test)]
         let needs_entry = needs_entry && !is_planted(Planted::SkipsTheDirectorySync);
         if needs_entry {
-            self.storage.sync_dir(&self.dir)?;
+            match self.storage.sync_dir(&self.dir) {
+                // The mark may have taken the last descriptor, and can be done without.
+                Err(error) if was_not_begun(&error) && file.is_some() => {
+                    if let Some(mut file) = file.take() {
+                        *file = None;
+                    }
+                    self.storage.sync_dir(&self.dir)?;
+                }
+                synced => synced?,
+            }
             for slot in &dirty {
                 slot.entry_synced();
             }

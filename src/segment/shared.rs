@@ -255,8 +255,23 @@ impl Segment {
         index: Option<SparseIndex>,
         summary: &Summary,
     ) -> io::Result<()> {
-        let index = index.unwrap_or_else(|| self.load_index());
+        let index = match index {
+            Some(index) => index,
+            None if self.has_stored_index() => return Ok(()),
+            None => self.load_index(),
+        };
         index.store(&*self.storage, &self.path, self.header.salt, summary)
+    }
+
+    /// Whether index files of the whole log are there.
+    pub(crate) fn has_stored_index(&self) -> bool {
+        self.stored_index().is_some()
+    }
+
+    fn stored_index(&self) -> Option<SparseIndex> {
+        let stored = SparseIndex::load(&*self.storage, &self.path, self.header.salt);
+        let (index, summary) = stored?;
+        (summary.log_bytes == self.committed() as u64).then_some(index)
     }
 
     /// Asks the index, and believes it only if the frame it points to is there.
@@ -280,13 +295,9 @@ impl Segment {
     }
 
     fn load_index(&self) -> SparseIndex {
-        match SparseIndex::load(&*self.storage, &self.path, self.header.salt) {
-            Some((index, summary)) if summary.log_bytes == self.committed() as u64 => index,
-            _ => {
-                self.scan(SEGMENT_HEADER_BYTES, self.base_offset(), -1, DEFAULT_INDEX_INTERVAL)
-                    .index
-            }
-        }
+        self.stored_index().unwrap_or_else(|| {
+            self.scan(SEGMENT_HEADER_BYTES, self.base_offset(), -1, DEFAULT_INDEX_INTERVAL).index
+        })
     }
 
     /// Whether what a frame of this segment holds are records, and nothing else.
@@ -350,7 +361,7 @@ impl Segment {
 }
 
 /// How far apart the entries of an index are that is rebuilt for a look-up.
-const DEFAULT_INDEX_INTERVAL: u64 = 4 << 10;
+pub(crate) const DEFAULT_INDEX_INTERVAL: u64 = 4 << 10;
 
 /// The largest timestamp in a frame, or `None` if what it holds are not records.
 fn newest_in(frame: &Frame<'_>) -> Option<i64> {

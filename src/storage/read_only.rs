@@ -18,9 +18,11 @@ fn refused<T>() -> io::Result<T> {
 }
 
 impl Storage for ReadOnly {
-    /// Nothing is created; what is not there is missed by whoever looks into it.
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.list(path).map(drop)
+        match self.0.list(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => refused(),
+            listed => listed.map(drop),
+        }
     }
 
     fn create_dir(&self, _path: &Path) -> io::Result<()> {
