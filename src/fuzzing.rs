@@ -8,11 +8,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::admission::Admission;
 use crate::background::{Background, Inline};
 use crate::error::Result;
 use crate::group::OffsetStore;
 use crate::record::Record;
 use crate::record_codec::{self, Headers};
+use crate::recovery_mode::HowToOpen;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SparseIndex, log_path};
 use crate::segment::{offset_path, time_path};
 use crate::storage::frame::{self, Frame};
@@ -129,7 +131,7 @@ fn encode_again(frame: &Frame<'_>, seed: u32) -> Vec<u8> {
     let fill = |stage: &mut crate::storage::Stage<'_>| stage.put(frame.body);
     let end = frame::write(&mut writer, 0, seed, &frame.header, frame.body.len(), fill)
         .expect("there is room");
-    writer.publish(end);
+    writer.publish(end).expect("memory");
     writer.region().read(0..length).expect("it was published").to_vec()
 }
 
@@ -219,7 +221,10 @@ pub fn topic(files: &[File]) -> Result<()> {
     let storage = MemoryStorage::new(1);
     put(&storage, Path::new("/topics/t"), files);
     let background: Arc<dyn Background> = Arc::new(Inline);
-    let around = Surroundings { storage: Arc::new(storage), background };
+    let storage: Arc<dyn Storage> = Arc::new(storage);
+    let admission = Arc::new(Admission::new(&storage, Path::new("/topics"), None));
+    let how = HowToOpen::default();
+    let around = Surroundings { storage, background, admission, how };
     TopicState::open(&around, Path::new("/topics"), "t").map(|_| ())
 }
 
@@ -234,5 +239,5 @@ pub fn offsets(files: &[File]) -> Result<()> {
     let storage: Arc<dyn Storage> = Arc::new(storage);
     let background: Arc<dyn Background> = Arc::new(Inline);
     let dir = PathBuf::from("/offsets");
-    OffsetStore::open(&storage, &background, dir, |_, id| id % 2 == 0).map(|_| ())
+    OffsetStore::open(&storage, &background, dir, false, |_, id| id % 2 == 0).map(|_| ())
 }

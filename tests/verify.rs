@@ -61,13 +61,18 @@ fn a_directory_that_is_written_to_meanwhile_is_never_found_damaged() {
                 consumer.commit().expect("commit");
                 // So that there is never much to be verified.
                 let end = topic.latest_offset(0).expect("offset");
-                topic.delete_records(0, end.saturating_sub(1_000)).expect("delete");
+                if end.is_multiple_of(2_000) {
+                    topic.delete_records(0, end - 1_000).expect("delete");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
         });
-        let unsound = (0..30).map(|_| verify(dir.path())).find(|report| !report.is_sound());
+        // Whatever becomes of it, the other thread has to end.
+        let reports: Vec<_> = (0..30).map(|_| Broker::verify(dir.path())).collect();
         done.store(true, Ordering::Relaxed);
-        if let Some(report) = unsound {
-            panic!("{report}");
+        for report in reports {
+            let report = report.expect("verify");
+            assert!(report.is_sound(), "{report}");
         }
     });
 }

@@ -20,7 +20,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 }
 
 fn poll_interval() -> Duration {
-    Duration::from_millis(from_environment("FOREBAY_CHAOS_POLL_MILLIS", 60))
+    Duration::from_millis(from_environment("FOREBAY_CHAOS_POLL_MILLIS", 250))
 }
 
 struct Chaos {
