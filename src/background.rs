@@ -20,6 +20,8 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 pub(crate) enum Urgency {
     /// An appender gains by it if it is done within a fraction of a millisecond. It never blocks.
     AtOnce,
+    /// It was promised that it is done before long. It may wait for the disk.
+    Soon,
     /// Nobody waits for it. It may wait for the disk.
     Later,
 }
@@ -82,13 +84,16 @@ impl Deferred {
 }
 
 impl Background for Deferred {
-    fn submit(&self, _urgency: Urgency, job: Job) {
+    fn submit(&self, urgency: Urgency, job: Job) {
+        if urgency == Urgency::Soon {
+            return job();
+        }
         self.waiting.lock().push_back(job);
         self.work_down_to(DEFERRED);
     }
 
     fn submit_after(&self, _delay: Duration, job: Job) {
-        self.submit(Urgency::Later, job);
+        self.submit(Urgency::Soon, job);
     }
 
     fn stop(&self) {

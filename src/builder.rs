@@ -210,7 +210,12 @@ impl BrokerBuilder {
     /// # Errors
     ///
     /// As [`Broker::open`], and [`Error::InvalidConfig`](crate::Error::InvalidConfig).
-    pub fn open(self) -> Result<Broker> {
+    pub fn open(mut self) -> Result<Broker> {
+        if let Place::Disk = self.place {
+            // The process may change its working directory later.
+            self.dir = std::path::absolute(&self.dir)
+                .map_err(|error| Error::io("finding directory", &self.dir, error))?;
+        }
         if let Some(partitions) = self.auto_create_partitions {
             TopicConfig::new().partitions(partitions).validate()?;
         }

@@ -20,6 +20,8 @@ use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
 
 use crate::storage::was_not_begun;
 
+/// How long one who is about to sync waits for company at the most: half of what a quick disk takes.
+const PATIENCE: Duration = Duration::from_micros(100);
 /// How long a thread stays awake for a sync that is about to end.
 const AWAKE: Duration = Duration::from_micros(60);
 /// With more threads than this none stays awake: they would be in each other's way.
@@ -147,7 +149,9 @@ impl Durability {
             self.gather(group, took);
             let served = self.arrived.swap(0, Ordering::Relaxed);
             let begun = Instant::now();
+            let unwound = Unwound(self);
             let result = sync();
+            std::mem::forget(unwound);
             let took = begun.elapsed();
             state = self.state.lock();
             state.syncing = false;
@@ -200,9 +204,20 @@ impl Durability {
             return;
         }
         let begun = Instant::now();
-        while self.arrived.load(Ordering::Relaxed) < group && begun.elapsed() < took / 2 {
+        let patience = (took / 2).min(PATIENCE);
+        while self.arrived.load(Ordering::Relaxed) < group && begun.elapsed() < patience {
             std::thread::yield_now();
         }
+    }
+}
+
+/// Dropped by a panic in a sync alone: nobody knows what became of it, and others wait.
+struct Unwound<'a>(&'a Durability);
+
+impl Drop for Unwound<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().syncing = false;
+        self.0.give_up(Arc::new(io::Error::other("a sync panicked")));
     }
 }
 
@@ -265,6 +280,31 @@ mod tests {
             durability.give_up(Arc::new(io::ErrorKind::Other.into()));
             assert!(waiting.join().expect("no panic").is_err());
         });
+    }
+
+    #[test]
+    fn a_panic_in_a_sync_poisons_and_keeps_nobody_waiting() {
+        let durability = Durability::new(0);
+        let panicking = || durability.wait(1, || panic!("on purpose"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panicking)).is_err());
+        assert!(matches!(durability.wait(1, || Ok(1)), Err(WaitError::Poisoned(_))));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "it goes by the clock")]
+    fn one_that_is_alone_after_a_slow_sync_waits_for_nobody() {
+        let durability = Durability::new(0);
+        let slow = || {
+            thread::sleep(Duration::from_millis(300));
+            Ok(2)
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| durability.wait(1, slow).expect("synced"));
+            scope.spawn(|| durability.wait(2, slow).expect("synced"));
+        });
+        let begun = Instant::now();
+        durability.wait(3, || Ok(3)).expect("synced");
+        assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
     }
 
     #[test]

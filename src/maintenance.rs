@@ -45,7 +45,7 @@ impl Background for Maintenance {
     fn submit(&self, urgency: Urgency, job: Job) {
         match urgency {
             Urgency::AtOnce => self.at_once.submit(Task::Now(job)),
-            Urgency::Later => self.later.submit(Task::Now(job)),
+            Urgency::Soon | Urgency::Later => self.later.submit(Task::Now(job)),
         }
     }
 
@@ -129,6 +129,10 @@ impl Worker {
         let running = self.running.lock().take();
         if let Some((tasks, thread)) = running {
             drop(tasks);
+            if self.id == std::thread::current().id() {
+                // A logger called by a job closes the broker: the thread ends when the job does.
+                return;
+            }
             // The result is that of a thread that catches every panic.
             drop(thread.join());
         }

@@ -1,6 +1,7 @@
 //! A partition: one log, the lock under which it is appended to, and those who wait for records.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -8,9 +9,13 @@ use crate::admission::Admission;
 use crate::background::{Background, Job, Urgency};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::log::{Appended, Chores, Flush, Gate, Log, LogWriter, Sealing};
+use crate::log::{Appended, Chores, FlushKind, Gate, Log, LogWriter, Sealing};
 use crate::record::Record;
 use crate::waker::Waker;
+
+/// When a sync in the background that could not be begun is tried again, and how often.
+const FLUSH_AGAIN: Duration = Duration::from_secs(1);
+const FLUSH_TRIES: u32 = 60;
 
 /// One partition of a topic.
 #[derive(Debug)]
@@ -119,22 +124,29 @@ impl Partition {
             Some(Sealing::Caller) => seal(&self.log),
             None => {}
         }
-        match flush {
-            Some(Flush::Now) => self.background.submit(Urgency::Later, self.flush_job()),
-            Some(Flush::After(delay)) => self.background.submit_after(delay, self.flush_job()),
-            None => {}
+        if flush.now {
+            let job = self.flush_job(FlushKind::Records, FLUSH_TRIES);
+            self.background.submit(Urgency::Soon, job);
+        }
+        if let Some(delay) = flush.after {
+            let job = self.flush_job(FlushKind::Interval, FLUSH_TRIES);
+            self.background.submit_after(delay, job);
         }
     }
 
     /// Syncs the log, some time from now, if it is still there.
-    fn flush_job(&self) -> Job {
+    fn flush_job(&self, kind: FlushKind, tries: u32) -> Job {
         let partition = Weak::clone(&self.weak);
         Box::new(move || {
             let Some(partition) = partition.upgrade() else { return };
-            partition.lock().writer.flush_begins();
+            partition.lock().writer.flush_begins(kind);
             let log = &partition.log;
             match log.sync_to(log.end_offset()) {
                 Ok(()) | Err(Error::UnknownTopic { .. } | Error::Closed) => {}
+                Err(Error::NotSynced { .. }) if tries > 0 => {
+                    let job = partition.flush_job(kind, tries - 1);
+                    partition.background.submit_after(FLUSH_AGAIN, job);
+                }
                 Err(error) => log::error!("flushing {}: {error}", log.name()),
             }
         })

@@ -61,6 +61,7 @@ impl Producer {
     /// [`Error::TooManyHeaders`](crate::Error::TooManyHeaders), [`Error::TimestampOutOfRange`](crate::Error::TimestampOutOfRange), [`Error::StorageFull`](crate::Error::StorageFull),
     /// [`Error::Closed`](crate::Error::Closed), [`Error::Io`](crate::Error::Io): nothing was sent. [`Error::Poisoned`](crate::Error::Poisoned): with
     /// [`Acks::Synced`] the record may have been written, but is not known to be durable.
+    /// [`Error::NotSynced`](crate::Error::NotSynced): the record was appended, and is not durable yet.
     pub fn send(&self, topic: &str, record: Record<'_>) -> Result<Sent> {
         self.send_with(topic, record, self.sender.acks)
     }
@@ -93,7 +94,9 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), and [`Error::TooManyRecords`](crate::Error::TooManyRecords).
+    /// As [`send`](Self::send), and [`Error::TooManyRecords`](crate::Error::TooManyRecords). After
+    /// [`Error::Poisoned`](crate::Error::Poisoned) a part of the records, whole partitions of them, may have
+    /// been sent.
     pub fn send_batch(&self, topic: &str, records: &[Record<'_>]) -> Result<Vec<Sent>> {
         self.send_batch_with(topic, records, self.sender.acks)
     }

@@ -235,13 +235,15 @@ impl<'a, 'r> Batch<'a, 'r> {
         for ((_, records, appender), append) in locked.iter_mut().zip(&appends) {
             filled.push(appender.writer.fill_batch(append, records, now)?);
         }
+        let mut result = Ok(());
         for (place, (((partition, _, appender), append), filled)) in
             locked.iter_mut().zip(&appends).zip(&filled).enumerate()
         {
             if let Err(error) = appender.writer.publish_batch(append, filled) {
                 // Where files are mapped this does not happen. If others were published already,
                 // what became of the batch is for recovery to find out.
-                return Err(if place == 0 { error } else { partition.log().give_up(&error) });
+                result = Err(if place == 0 { error } else { partition.log().give_up(&error) });
+                break;
             }
         }
         let left: Vec<_> = locked
@@ -253,6 +255,7 @@ impl<'a, 'r> Batch<'a, 'r> {
                 partition.follow_up(left);
             }
         }
+        result?;
         Ok((appends, now))
     }
 

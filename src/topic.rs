@@ -246,9 +246,18 @@ impl TopicState {
         }
     }
 
+    /// The error for a topic that is there to be read alone.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.around.how.read_only {
+            return Err(Error::ReadOnly { path: self.dir.clone() });
+        }
+        Ok(())
+    }
+
     /// Waits until everything appended before is on stable storage. The first failure is returned,
     /// the other partitions are synced all the same.
     pub(crate) fn flush(&self) -> Result<()> {
+        self.check_writable()?;
         let mut result = Ok(());
         for log in self.partitions().map(|partition| partition.log()) {
             result = result.and(log.sync_to(log.end_offset()));

@@ -188,6 +188,7 @@ impl Topic {
     /// [`Error::UnknownTopic`](crate::Error::UnknownTopic), [`Error::Closed`](crate::Error::Closed),
     /// [`Error::Io`](crate::Error::Io); in the latter case the records may be gone already.
     pub fn delete_records(&self, partition: u32, before: u64) -> Result<u64> {
+        self.state.check_writable()?;
         self.state.partition(partition)?.delete_below(before)
     }
 

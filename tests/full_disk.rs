@@ -192,7 +192,9 @@ fn blocks_may_be_missing() -> bool {
 fn is_done(result: forebay::Result<()>) -> bool {
     match result {
         Ok(()) => true,
-        Err(Error::StorageFull { .. }) if blocks_may_be_missing() => false,
+        Err(Error::StorageFull { .. } | Error::NotSynced { .. }) if blocks_may_be_missing() => {
+            false
+        }
         Err(error) => panic!("a commit: {error}"),
     }
 }
@@ -208,7 +210,7 @@ fn commit_again(broker: &Broker) {
 fn close(broker: &Broker) {
     match broker.close() {
         Ok(()) => {}
-        Err(Error::StorageFull { path, .. }) => {
+        Err(Error::StorageFull { path, .. } | Error::NotSynced { path, .. }) => {
             println!("\nclosed without space for {}", path.display());
         }
         Err(error) => panic!("close: {error}"),

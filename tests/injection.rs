@@ -69,6 +69,7 @@ impl Journal {
                     Error::Poisoned { .. } | Error::OffsetsPoisoned { .. } => "Poisoned",
                     Error::StorageFull { .. } => "StorageFull",
                     Error::Io { .. } => "Io",
+                    Error::NotSynced { .. } => "NotSynced",
                     error => panic!("{step}: {error}"),
                 };
                 self.say(&format!("failed {step} {kind}"));

@@ -198,7 +198,7 @@ fn sync_without_descriptors() {
             broker.producer().flush(),
         ];
         for refused in refused {
-            assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+            assert!(matches!(refused, Err(Error::NotSynced { .. })), "{refused:?}");
         }
         assert_eq!((synced(0), synced(1)), (0, 0));
         topic.send(Record::new("x").partition(1)).expect("what needs no descriptor goes on");

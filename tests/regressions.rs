@@ -522,3 +522,69 @@ fn a_time_does_not_lead_to_a_record_that_was_deleted() {
     let found = topic.offset_for_timestamp(0, Timestamp::from_millis(104)).expect("search");
     assert_eq!(found, Some((4, Timestamp::from_millis(104))));
 }
+
+/// Symptom: a broker whose directory was moved away and replaced removed a segment of the new directory.
+/// Cause: a file that stood where the next segment was to be made was taken for what an attempt had
+/// left. Fix: one that holds records is left alone, and the send is an error.
+#[test]
+fn a_segment_that_holds_records_is_never_replaced() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new().segment_bytes(4096)).expect("create");
+    topic.send(Record::new(&[7; 3000])).expect("send");
+    let partition = dir.path().join("topics/t/0");
+    let other = partition.join("00000000000000000001.log");
+    let first = std::fs::read(partition.join("00000000000000000000.log")).expect("read");
+    std::fs::write(&other, &first).expect("write");
+    let refused = topic.send(Record::new(&[7; 3000]));
+    assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+    assert_eq!(std::fs::read(&other).expect("read"), first);
+    std::fs::write(&other, [0; 100]).expect("write");
+    topic.send(Record::new(&[7; 3000])).expect("what holds nothing is replaced");
+}
+
+/// Symptom: a log beside which a durable mark of another life lay, restored from a backup, did not open.
+/// Cause: the mark was believed before its salt was compared. Fix: it is compared first.
+#[test]
+fn a_durable_mark_of_another_life_says_nothing() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().expect("temporary directory")).collect();
+    for (dir, records) in dirs.iter().zip([50, 3]) {
+        let broker = Broker::open(dir.path()).expect("open");
+        let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+        for _ in 0..records {
+            topic.send(Record::new("x")).expect("send");
+        }
+        topic.flush().expect("flush");
+        // Not closed: the process ends here, as far as the directory is concerned.
+        std::mem::forget(broker);
+    }
+    let mark = |dir: &tempfile::TempDir| dir.path().join("topics/t/0/durable");
+    let copy = tempfile::tempdir().expect("temporary directory");
+    let topics = copy.path().join("topics/t/0");
+    std::fs::create_dir_all(&topics).expect("create");
+    for name in ["topic", "0/00000000000000000000.log"] {
+        let from = dirs[1].path().join("topics/t").join(name);
+        std::fs::copy(from, copy.path().join("topics/t").join(name)).expect("copy");
+    }
+    std::fs::copy(mark(&dirs[0]), topics.join("durable")).expect("copy");
+    let broker = Broker::open(copy.path()).expect("open");
+    assert_eq!(broker.topic("t").expect("topic").latest_offset(0).expect("offset"), 3);
+}
+
+/// Symptom: a broker that only looks said that everything was on stable storage, and that it had deleted
+/// records. Cause: both had nothing to do there. Fix: both are errors.
+#[test]
+fn who_only_looks_neither_flushes_nor_deletes() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let owner = Broker::open(dir.path()).expect("open");
+    let topic = owner.create_topic("t", TopicConfig::new()).expect("create");
+    for _ in 0..10 {
+        topic.send(Record::new("x")).expect("send");
+    }
+    let broker = Broker::builder(dir.path()).read_only().open().expect("open");
+    let topic = broker.topic("t").expect("topic");
+    for refused in [broker.flush(), topic.flush(), topic.delete_records(0, 5).map(drop)] {
+        assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+    }
+    assert_eq!(topic.synced_offset(0).expect("offset"), 0);
+}

@@ -46,7 +46,7 @@ impl fmt::Display for Error {
             }
             Self::Gap { topic, partition, from, to } => write!(
                 f,
-                "offsets {from} to {to} of partition {partition} of topic {topic:?} were deleted before they were read"
+                "offsets {from} to {to} of partition {partition} of topic {topic:?} are no longer there: they were deleted before they were read, or put aside as damaged"
             ),
             Self::OffsetOutOfRange { topic, partition, offset, earliest, latest } => write!(
                 f,
@@ -82,6 +82,9 @@ impl Error {
                 f,
                 "partition {partition} of topic {topic:?} takes no records since a sync failed ({cause}), reopen the broker"
             ),
+            Self::NotSynced { path, source } => {
+                write!(f, "{} could not be synced yet, and is not lost: {source}", path.display())
+            }
             Self::ReadOnly { path } => {
                 write!(f, "{} cannot be changed: it is there to be read alone", path.display())
             }

@@ -114,7 +114,8 @@ pub enum Error {
         /// The partition.
         partition: u32,
     },
-    /// Records were deleted before they were read. Told once; reading goes on at `to`.
+    /// Records were deleted before they were read, or put aside by a [repair](crate::Broker::repair)
+    /// because they were damaged. Told once; reading goes on at `to`.
     Gap {
         /// The topic.
         topic: String,
@@ -251,6 +252,18 @@ pub enum Error {
         /// What the failed sync said.
         cause: Arc<io::Error>,
     },
+    /// What was to be made durable was written, and could not be synced for want of something else
+    /// than a working disk: no file descriptor was left, or no room to write anew what an earlier
+    /// process had left unsynced.
+    ///
+    /// Nothing is lost and nothing is poisoned. A record whose send ended so was appended: sending it
+    /// again would send it twice, `flush` tries to sync again.
+    NotSynced {
+        /// The directory of the partition, or that of the committed offsets.
+        path: PathBuf,
+        /// What was missing.
+        source: Arc<io::Error>,
+    },
     /// The directory, or the broker, is there to be read alone.
     ///
     /// A directory that cannot be written to can be opened with
@@ -327,6 +340,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. }
+            | Self::NotSynced { source, .. }
             | Self::Poisoned { cause: source, .. }
             | Self::OffsetsPoisoned { cause: source } => Some(source.as_ref()),
             _ => None,

@@ -218,12 +218,28 @@ impl Files {
         let wanted = (SPREAD * needed).next_power_of_two().max(grown);
         let mut next = self.open_next(storage, dir, wanted, needed)?;
         for (at, body) in snapshot.iter().map(|(at, body)| (*at, body)).chain([(0, &end)]) {
-            assert!(next.append(at, body)?, "the file was chosen to have room");
+            match next.append(at, body) {
+                Ok(is_written) => assert!(is_written, "the file was chosen to have room"),
+                Err(error) => {
+                    self.take_back(storage, dir, &next);
+                    return Err(error);
+                }
+            }
         }
         let before = std::mem::replace(&mut self.current, next);
         self.previous = Some(before.path().to_path_buf());
         self.entry_durable = false;
         Ok(())
+    }
+
+    /// Has a file that was begun and not finished out of the way of the next attempt, as the spare one if
+    /// there is none.
+    fn take_back(&mut self, storage: &dyn Storage, dir: &Path, next: &OffsetFile) {
+        if self.spare.is_none() && storage.rename(next.path(), &dir.join(SPARE)).is_ok() {
+            self.spare = Some(next.capacity());
+        } else {
+            drop(storage.remove_file(next.path()));
+        }
     }
 
     /// A file with the next number: of `wanted` bytes, or else of whatever holds `needed`.
@@ -238,6 +254,8 @@ impl Files {
         let path = path_of(dir, number);
         let spare_holds = |bytes: usize| self.spare.is_some_and(|spare| spare >= bytes);
         if !spare_holds(wanted) {
+            // An attempt that failed may have left it; what is ours has a lower number.
+            drop(storage.remove_file(&path));
             match OffsetFile::create(storage, &path, number, wanted) {
                 Err(Error::StorageFull { .. }) if spare_holds(needed) => {}
                 made => return made,

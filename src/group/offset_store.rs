@@ -178,7 +178,9 @@ impl OffsetStore {
         let synced = self.durability.wait(number, || self.write_out());
         synced.map_err(|error| match error {
             WaitError::Poisoned(cause) => Error::OffsetsPoisoned { cause },
-            WaitError::NotBegun(error) => Error::space("syncing", &self.dir, 0, error),
+            WaitError::NotBegun(error) => {
+                Error::NotSynced { path: self.dir.clone(), source: Arc::new(error) }
+            }
         })
     }
 

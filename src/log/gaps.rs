@@ -8,12 +8,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::storage::checked_file::{self, Kind};
 
 /// The name of the file in a partition's directory.
 pub(crate) const GAPS_FILE: &str = "gaps";
+/// What can be read back: a log with more than this has lost more than it holds.
+const MAX_GAPS: usize = 30_000;
 const KIND: Kind = Kind { magic: *b"FOREBAYG", version: 1 };
 
 /// A run of offsets that are missing, from the first to just behind the last.
@@ -41,6 +43,10 @@ impl Gaps {
 
     /// Makes these the partition's, durably.
     pub(crate) fn store(&self, storage: &dyn Storage, dir: &Path) -> Result<()> {
+        if self.0.len() > MAX_GAPS {
+            let detail = format!("{} gaps, one log may have {MAX_GAPS}", self.0.len());
+            return Err(Error::corrupt(&dir.join(GAPS_FILE), 0, detail));
+        }
         checked_file::replace(storage, &dir.join(GAPS_FILE), KIND, self)
     }
 

@@ -38,17 +38,22 @@ impl Limit {
 }
 
 /// The durable mark, if it says more than the recovery point, which ends with `known`; and an error if
-/// what it says can no longer be so.
+/// what it says can no longer be so. `salt` is that of the segment it names, if that can be read.
 pub(super) fn check_mark(
     mark: Option<DurableMark>,
     known: u64,
     dir: &Path,
     segments: &[Found],
+    salt: Option<u64>,
 ) -> Result<Option<DurableMark>> {
     let Some(mark) = mark.filter(|mark| mark.next_offset > known) else {
         return Ok(None);
     };
     let path = log_path(dir, mark.base_offset);
+    if salt.is_some_and(|salt| salt != mark.salt) {
+        // It is of another life, restored beside this log: it says nothing of it.
+        return Ok(None);
+    }
     let Some(segment) = segments.iter().find(|found| found.base_offset == mark.base_offset) else {
         return Err(Error::corrupt(&path, 0, "the segment with the durable mark is missing"));
     };

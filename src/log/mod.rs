@@ -22,7 +22,7 @@ mod writer;
 
 pub(crate) use checkpoint::{CHECKPOINT_FILE, Checkpoint, RecoveryPoint};
 pub(crate) use cursor::{Budget, LogCursor, RecordLocation};
-pub(crate) use flush::Flush;
+pub(crate) use flush::FlushKind;
 pub(crate) use gaps::{GAPS_FILE, Gap, Gaps};
 pub(crate) use listing::{Found, Listing};
 pub(crate) use recovery::{Around, Recovery, open};

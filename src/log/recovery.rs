@@ -247,7 +247,11 @@ impl<'a> Opening<'a> {
         let first = self.point.map_or(0, |point| point.base_offset);
         let rest: Vec<_> =
             found.iter().copied().filter(|found| found.base_offset >= first).collect();
-        let mark = check_mark(mark, self.next_offset, self.dir, &rest)?;
+        let salt = mark.and_then(|mark| {
+            Segment::open(self.storage, self.dir, mark.base_offset, self.topic_id).ok()
+        });
+        let salt = salt.map(|segment| segment.header().salt);
+        let mark = check_mark(mark, self.next_offset, self.dir, &rest, salt)?;
         for (place, found) in rest.iter().enumerate() {
             let behind = rest.get(place + 1).map(|next| next.base_offset);
             let limit = Limit::of(found, mark.as_ref(), behind);
@@ -284,8 +288,10 @@ impl<'a> Opening<'a> {
         let scan = self.pass_damage(&segment, scan, limit)?;
         let cut = self.cut(segment, found, &scan)?;
         if scan.position == position && cut == 0 {
-            // Nothing but reserved space behind what was durable.
+            // Nothing but reserved space behind what was durable. Who wrote it did not close, so it is
+            // not gone on with: what was lost there could come back behind what is written anew.
             self.slots.push(Slot::stored(found.base_offset));
+            self.tail = Tail::Sealed(*point);
         } else {
             self.keep(found, &scan)?;
         }

@@ -36,9 +36,9 @@ impl Log {
         let Some(mut checkpoint) = Checkpoint::load(storage, dir)? else {
             return Ok(self.start_offset());
         };
-        let Some(point) = checkpoint.recovery.filter(|point| offset <= point.next_offset) else {
-            return Ok(self.start_offset());
-        };
+        let Some(point) = checkpoint.recovery else { return Ok(self.start_offset()) };
+        // What lies behind the recovery point, if anything does, is a gap that a repair has left.
+        let offset = offset.min(point.next_offset);
         checkpoint.log_start = offset;
         checkpoint.store(storage, dir)?;
         #[cfg(loom)]

@@ -292,7 +292,9 @@ impl Log {
             // The files of a deleted topic cannot be synced, and need not be.
             _ if self.is_deleted() => self.gate_error(),
             WaitError::Poisoned(cause) => self.poisoned(cause),
-            WaitError::NotBegun(error) => Error::space("syncing", &self.dir, 0, error),
+            WaitError::NotBegun(error) => {
+                Error::NotSynced { path: self.dir.clone(), source: Arc::new(error) }
+            }
         })
     }
 
@@ -328,7 +330,10 @@ impl Log {
             }
         }
         // Without it, damage to what was just synced could be taken for a torn tail: no more.
-        if let (Some(mark), Some(Some(file))) = (mark, file.as_deref_mut()) {
+        // The directory may be another topic's by now, if this one was deleted when the file was opened.
+        if let (Some(mark), Some(Some(file))) = (mark, file.as_deref_mut())
+            && !self.is_deleted()
+        {
             drop(file.put(&mark));
         }
         Ok(end)

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::checkpoint::Tail;
-use super::flush::{Flush, FlushSchedule};
+use super::flush::{Flush, FlushKind, FlushSchedule};
 use super::shared::{Gate, Log, recovery_point, running_max};
 use super::slot::Slot;
 use crate::admission::Admission;
@@ -89,8 +89,8 @@ impl LogWriter {
 
     /// Says that a flush begins that was asked for some time ago: what comes from here on asks for
     /// another.
-    pub(crate) fn flush_begins(&mut self) {
-        self.flush.begins(&self.config, self.next_offset);
+    pub(crate) fn flush_begins(&mut self, kind: FlushKind) {
+        self.flush.begins(kind, &self.config, self.next_offset);
     }
 
     /// Appends one record.
@@ -369,8 +369,11 @@ impl LogWriter {
         if pages.is_none() && !self.rolled && !flush_is_due {
             return None;
         }
-        let flush =
-            if flush_is_due { self.flush.take(&self.config, self.next_offset) } else { None };
+        let flush = if flush_is_due {
+            self.flush.take(&self.config, self.next_offset)
+        } else {
+            Flush::default()
+        };
         Some(Chores { pages, sealing: self.take_rolled(), flush })
     }
 
@@ -420,7 +423,7 @@ pub(crate) struct Chores {
     /// Whether there is a segment to be sealed, and by whom.
     pub(crate) sealing: Option<Sealing>,
     /// Whether the log is to be synced, and when.
-    pub(crate) flush: Option<Flush>,
+    pub(crate) flush: Flush,
 }
 
 /// Who is to seal rolled segments.

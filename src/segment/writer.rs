@@ -127,6 +127,10 @@ impl SegmentWriter {
         let create = || match storage.create(&path) {
             // No record has this offset, so the file is what an attempt that failed left behind.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if holds_records(storage, &path)? {
+                    let detail = "a segment with records stands where the next one is to be made";
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, detail));
+                }
                 storage.remove_file(&path)?;
                 storage.create(&path)
             }
@@ -400,4 +404,13 @@ impl SegmentWriter {
     pub(crate) fn set_index_interval(&mut self, bytes: u64) {
         self.index.interval = bytes;
     }
+}
+
+/// Whether a file holds more than an attempt to make a segment leaves behind: a frame, or what is not
+/// known. It may be another's, if directories were moved under the feet of a broker.
+fn holds_records(storage: &Arc<dyn Storage>, path: &Path) -> io::Result<bool> {
+    let region = storage.map(path)?;
+    let bytes = region.read(0..region.committed()).unwrap_or_default();
+    let length = bytes.get(SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + 4).unwrap_or_default();
+    Ok(length.iter().any(|byte| *byte != 0))
 }
