@@ -59,10 +59,10 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`](crate::Error::Locked) if another broker owns the directory,
-    /// [`Error::Corrupt`](crate::Error::Corrupt) and
-    /// [`Error::UnsupportedVersion`](crate::Error::UnsupportedVersion) if what is in it cannot be
-    /// read, [`Error::StorageFull`](crate::Error::StorageFull), [`Error::Io`](crate::Error::Io).
+    /// [`Error::Locked`] if another broker owns the directory,
+    /// [`Error::Corrupt`] and
+    /// [`Error::UnsupportedVersion`] if what is in it cannot be
+    /// read, [`Error::StorageFull`], [`Error::Io`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder(dir).open()
     }
@@ -105,7 +105,7 @@ impl Broker {
 impl BrokerBuilder {
     /// Creates a topic when a record is sent to a name that has none, with this many partitions
     /// and otherwise default settings. Default: such a send is
-    /// [`Error::UnknownTopic`](crate::Error::UnknownTopic).
+    /// [`Error::UnknownTopic`].
     pub fn auto_create_topics(mut self, partitions: u32) -> Self {
         self.auto_create_partitions = Some(partitions);
         self
@@ -122,7 +122,7 @@ impl BrokerBuilder {
     }
 
     /// How many bytes of the file system are to stay free: with fewer, sends are
-    /// [`Error::StorageFull`](crate::Error::StorageFull), while reading, committing, deleting records
+    /// [`Error::StorageFull`], while reading, committing, deleting records
     /// and closing go on. Sends work again by themselves when there is room. 0 turns it off. Default:
     /// 64 MiB, or a fiftieth of the file system if that is less.
     ///
@@ -150,7 +150,7 @@ impl BrokerBuilder {
     /// taken, no file is made, nothing is cut. Default: off.
     ///
     /// Reading works; whatever would change something is
-    /// [`Error::ReadOnly`](crate::Error::ReadOnly). It works on a directory that cannot be written to,
+    /// [`Error::ReadOnly`]. It works on a directory that cannot be written to,
     /// and beside the broker that owns the directory, of which what comes later is not seen.
     ///
     /// ```
@@ -174,7 +174,7 @@ impl BrokerBuilder {
     }
 
     /// Opens a directory that lies on a file system of another machine (NFS, SMB, 9P, Ceph and the
-    /// like). Default: that is [`Error::RemoteFileSystem`](crate::Error::RemoteFileSystem).
+    /// like). Default: that is [`Error::RemoteFileSystem`].
     ///
     /// There, another machine can open the same directory at the same time, and a server that goes away
     /// can kill the process.
@@ -209,7 +209,7 @@ impl BrokerBuilder {
     ///
     /// # Errors
     ///
-    /// As [`Broker::open`], and [`Error::InvalidConfig`](crate::Error::InvalidConfig).
+    /// As [`Broker::open`], and [`Error::InvalidConfig`].
     pub fn open(mut self) -> Result<Broker> {
         if let Place::Disk = self.place {
             // The process may change its working directory later.

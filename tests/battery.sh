@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
 # The long checks, one by one: each takes minutes and needs more than Rust alone.
 #
-#   tests/battery.sh tsan [TEST…]     the suite under ThreadSanitizer (nightly, rust-src)
-#   tests/battery.sh loom             every order in which threads can meet, up to 3 preemptions
-#   tests/battery.sh fuzz [SECONDS]   each fuzzer for that long (nightly, cargo-fuzz); default 60
+#   tests/battery.sh all              everything below, one after the other
+#   tests/battery.sh kill [TIMES]     B1: kill -9 in the middle of sends and commits; default 1000
+#   tests/battery.sh crash            B2: a hundred thousand crash states on a simulated disk
+#   tests/battery.sh disk             B3: full disks, read-only places, limits (root)
+#   tests/battery.sh inject           B4: system calls that fail (strace)
+#   tests/battery.sh tsan [TEST…]     B5: the suite under ThreadSanitizer (nightly, rust-src)
+#   tests/battery.sh loom             B5: every order in which threads can meet, up to 3 preemptions
+#   tests/battery.sh damage           B6: every byte flipped, every length cut, with repair
+#   tests/battery.sh fuzz [SECONDS]   B6: each fuzzer for that long (nightly, cargo-fuzz); default 60
 #   tests/battery.sh merge DIR        adds to the corpus what fuzzing has found, as small as it goes
-#   tests/battery.sh corpus           the inputs fuzzers have found, replayed; any toolchain
+#   tests/battery.sh corpus           B6: the inputs fuzzers have found, replayed; any toolchain
+#   tests/battery.sh segments         a hundred thousand segments in one partition
 #   tests/battery.sh miri             the memory model and a simulated disk under Miri (nightly)
 #
 # Says SKIPPED, and is content, where a tool is missing and cannot be added.
@@ -22,6 +29,38 @@ need_nightly() {
     for component in "$@"; do
         rustup component add --toolchain nightly "$component" >/dev/null 2>&1 || skip "nightly has no $component"
     done
+}
+
+kill_loop() {
+    step "kill -9, ${1:-1000} times"
+    FOREBAY_KILLS="${1:-1000}" cargo test --release --test kill --test group_kill
+}
+
+crash() {
+    step "a hundred thousand crash states"
+    cargo test --release --lib tests::crash_states -- --include-ignored --nocapture
+    FOREBAY_SEEDS="${FOREBAY_SEEDS:-40}" cargo test --release --test power_cut
+}
+
+disk() {
+    step "full disks, read-only places, limits"
+    cargo test --test full_disk -- --ignored
+    cargo test --test limits
+}
+
+inject() {
+    step "system calls that fail"
+    cargo test --test injection --test without_mappings -- --ignored
+}
+
+damage() {
+    step "every byte flipped, every length cut"
+    cargo test --release --test damage --test verify --test repair
+}
+
+segments() {
+    step "a hundred thousand segments"
+    cargo test --release --test many_segments -- --ignored --nocapture
 }
 
 tsan() {
@@ -103,9 +142,17 @@ miri() {
 }
 
 case "${1:-}" in
-tsan | loom | fuzz | merge | corpus | miri) "$@" ;;
+kill) shift && kill_loop "$@" ;;
+crash | disk | inject | damage | segments | tsan | loom | fuzz | merge | corpus | miri) "$@" ;;
+all)
+    # Each in a shell of its own, so that one that is skipped does not end the others.
+    for part in crash damage kill disk inject segments loom tsan miri corpus "fuzz 620"; do
+        # shellcheck disable=SC2086
+        "$0" $part
+    done
+    ;;
 *)
-    sed -n '4,9p' "$0"
+    sed -n '4,17p' "$0"
     exit 2
     ;;
 esac
