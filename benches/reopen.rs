@@ -76,8 +76,8 @@ fn measure(gigabytes: u64) {
         let batch = reader.try_poll().expect("poll");
         let value = batch.get(0).and_then(|record| record.value().map(<[u8]>::to_vec));
         assert_eq!(value.expect("a record")[..8], (end - 1).to_le_bytes());
-        // Killed again from here, as it were: what a close would do is not wanted in the next round.
-        std::mem::drop(reader);
+        drop(reader);
+        // So that in the next round what was written since then has to be read.
         broker.close().expect("close");
     }
     times.sort_unstable();
