@@ -381,3 +381,32 @@ fn salvage_repairs_before_it_opens_and_says_so() {
     drop(broker);
     assert_eq!(salvage().expect("open").recovery_report().salvaged, None);
 }
+
+/// Symptom: deleting up to the end of a log that ends in a gap deleted nothing and said so of nothing.
+/// Cause: the recovery point lies before the gap, and what lies beyond it was refused in silence. Fix:
+/// everything before the gap is deleted.
+#[test]
+fn records_before_a_gap_at_the_end_can_be_deleted() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", forebay::TopicConfig::new()).expect("create");
+    for _ in 0..10 {
+        topic.send(forebay::Record::new("0123456789")).expect("send");
+    }
+    broker.close().expect("close");
+    let log = dir.path().join("topics/t/0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&log).expect("read");
+    let last = bytes.len() - 10;
+    bytes[last] ^= 1;
+    std::fs::write(&log, bytes).expect("write");
+    let report = Broker::repair(dir.path(), Repair::Apply).expect("repair");
+    assert_eq!(report.gaps.len(), 1, "{report}");
+    for _ in 0..2 {
+        let broker = Broker::open(dir.path()).expect("open");
+        let topic = broker.topic("t").expect("topic");
+        assert_eq!(topic.latest_offset(0).expect("offset"), 10);
+        assert_eq!(topic.delete_records(0, 10).expect("delete"), 9);
+        assert_eq!(topic.earliest_offset(0).expect("offset"), 9);
+        broker.close().expect("close");
+    }
+}
