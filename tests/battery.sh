@@ -77,10 +77,11 @@ tsan() {
         # Not those that damage each byte, cut at or fail each operation, count allocations or read the
         # sources: they have one thread, or an allocator of their own. Nor those that kill a process soon
         # after it began: it would not have come to anything.
+        # And planted bugs that must be found in time say nothing of races.
         tests=(--lib --test broker --test sending --test reading --test many_threads --test groups
             --test group_beginnings --test group_regressions --test regressions --test logging
             --test logging_close --test assignors --test model
-            -- --skip a_power_cut_at_any_operation --skip an_operation_that_fails --skip a_topic_is_described_while)
+            -- --skip planted_bugs --skip a_power_cut_at_any_operation --skip an_operation_that_fails --skip a_topic_is_described_while)
     fi
     step "the suite under ThreadSanitizer"
     # Whatever fails, the rest is run too.
