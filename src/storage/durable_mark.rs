@@ -14,7 +14,9 @@
 //! It is stored after each sync of a partition, in place, and never synced itself: a mark that is
 //! found was true when it was stored and stays true, and one that is lost or old claims less. It
 //! lies in one sector, so it is there whole or as it was before; one that does not check counts as
-//! none. Whoever takes bytes away below it, as repair does, removes it first.
+//! none, and so does one whose salt is not that of the segment it names. A repair, which takes bytes
+//! away below it, writes down the gaps first and puts the mark aside last: until then it says what is
+//! left to be done.
 
 use std::io;
 use std::path::{Path, PathBuf};
