@@ -1,8 +1,8 @@
 //! The broker: it owns a directory, knows the topics in it, and closes them.
 //!
-//! Locks, in the order they are taken: `admin`, the groups', a group's own, the offset store's,
-//! `topics`, a topic's `changing`, append locks by rising partition number, a log's `sealing`, a log's
-//! `slots`, and leaf locks.
+//! Locks, in the order they are taken: `admin`, that of who makes room, the groups', a group's own, the
+//! offset store's, `topics`, a topic's `changing`, append locks by rising partition number, a log's
+//! `sealing`, its `ages`, its `slots`, and leaf locks.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,13 +16,15 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::config::{TopicConfig, check_topic_name};
-use crate::description::{PartitionDescription, RecoveryReport, TopicDescription};
+use crate::description::{PartitionDescription, RecoveryReport, TopicDescription, TopicUsage};
 use crate::error::{Error, Result};
-use crate::group::{Groups, clamp_commits};
+use crate::group::{Groups, OffsetStore, check_group_name, clamp_commits};
 use crate::opening::{Topics, lock, open_offsets, open_topics, rehearse};
 use crate::partition::Partition;
+use crate::quota::Quota;
 use crate::recovery_mode::RecoveryMode;
 use crate::repair_report::RepairReport;
+use crate::room_keeper::RoomKeeper;
 use crate::storage::{LockGuard, Storage, remove_tree};
 use crate::topic::{Surroundings, TopicShape, TopicState};
 
@@ -59,11 +61,12 @@ pub struct Broker {
 pub(crate) struct BrokerInner {
     dir: PathBuf,
     around: Surroundings,
-    clock: Clock,
+    room_keeper: Arc<RoomKeeper>,
+    house: Arc<House>,
     auto_create_partitions: Option<u32>,
     recovery: RecoveryReport,
     /// The open topics. Written when one is created or deleted.
-    topics: RwLock<Topics>,
+    topics: Arc<RwLock<Topics>>,
     /// Held while a topic is created or deleted, and while the broker is closed.
     admin: Mutex<()>,
     /// Set once, under `admin`, when the broker closes. Stored with Release, loaded with Acquire.
@@ -76,6 +79,16 @@ pub(crate) struct BrokerInner {
     /// Gives each producer another place to begin its choices. Relaxed: only its values matter.
     producers: AtomicU64,
     groups: Groups,
+}
+
+/// What it takes to make room. Whoever has it does not keep the broker open, as its handles do.
+#[derive(Debug)]
+pub(crate) struct House {
+    pub(crate) topics: Arc<RwLock<Topics>>,
+    pub(crate) commits: Arc<OffsetStore>,
+    pub(crate) clock: Clock,
+    pub(crate) quota: Arc<Quota>,
+    pub(crate) room_keeper: Arc<RoomKeeper>,
 }
 
 impl Broker {
@@ -118,7 +131,15 @@ impl Broker {
             name: name.to_owned(),
             config: (*topic.config()).clone(),
             partitions,
+            usage: self.inner.usage(&topic),
         })
+    }
+
+    /// What all topics together take on disk, in bytes, reserved space and indexes included: what
+    /// [`max_total_bytes`](crate::BrokerBuilder::max_total_bytes) limits.
+    #[must_use]
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.inner.quota().used()
     }
 
     /// Changes the settings of a topic, durably, from the next record on. Their number of
@@ -137,7 +158,13 @@ impl Broker {
     /// [`Error::UnknownTopic`], [`Error::InvalidConfig`], [`Error::Closed`],
     /// [`Error::StorageFull`], [`Error::Io`]; the topic then has the settings it had.
     pub fn alter_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
-        self.inner.topic(name)?.alter(&config)
+        check_groups(&config)?;
+        let topic = self.inner.topic(name)?;
+        topic.alter(&config)?;
+        self.inner.watch(&config);
+        // Whoever waits for room may have some by other limits.
+        self.inner.room_keeper.ease();
+        Ok(())
     }
 
     /// Adds partitions to a topic, durably, until it has `total`, as Kafka's `createPartitions`
@@ -280,7 +307,7 @@ pub(crate) type Salvage = fn(&Arc<dyn Storage>, &Path) -> Result<RepairReport>;
 pub(crate) struct Opening {
     pub(crate) dir: PathBuf,
     pub(crate) around: Surroundings,
-    pub(crate) clock: Clock,
+    pub(crate) room_keeper: Arc<RoomKeeper>,
     pub(crate) auto_create_partitions: Option<u32>,
     /// What is done first, once the directory is locked.
     pub(crate) salvage: Option<Salvage>,
@@ -290,8 +317,14 @@ pub(crate) struct Opening {
 impl BrokerInner {
     /// Locks the directory and opens every topic in it.
     pub(crate) fn open(opening: Opening) -> Result<Self> {
-        let Opening { dir, around, clock, auto_create_partitions, salvage, offsets_retention } =
-            opening;
+        let Opening {
+            dir,
+            around,
+            room_keeper,
+            auto_create_partitions,
+            salvage,
+            offsets_retention,
+        } = opening;
         let storage = &*around.storage;
         let topics_dir = dir.join(TOPICS_DIR);
         let make = |dir: &Path| {
@@ -306,7 +339,7 @@ impl BrokerInner {
         make(&dir)?;
         let lock = lock(storage, &dir)?;
         make(&topics_dir)?;
-        let now = clock.now();
+        let now = around.clock.now();
         let open = || {
             if around.how.mode == RecoveryMode::Strict && !around.how.read_only {
                 rehearse(&around, &topics_dir, dir.join(OFFSETS_DIR))?;
@@ -334,13 +367,25 @@ impl BrokerInner {
         let (topics, recovery, groups) =
             open().inspect_err(|_: &Error| around.background.stop())?;
         log::info!("opened {}: {} topics", dir.display(), topics.len());
+        if !around.how.read_only && topics.values().any(|topic| topic.config().is_bounded()) {
+            room_keeper.watch();
+        }
+        let topics = Arc::new(RwLock::new(topics));
+        let house = Arc::new(House {
+            topics: Arc::clone(&topics),
+            commits: Arc::clone(groups.store()),
+            clock: around.clock.clone(),
+            quota: Arc::clone(&around.quota),
+            room_keeper: Arc::clone(&room_keeper),
+        });
         Ok(Self {
             dir,
             around,
-            clock,
+            room_keeper,
+            house,
             auto_create_partitions,
             recovery,
-            topics: RwLock::new(topics),
+            topics,
             admin: Mutex::new(()),
             closed: AtomicBool::new(false),
             closing: Mutex::new(Closing::NotYet),
@@ -352,7 +397,21 @@ impl BrokerInner {
     }
 
     pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
+        &self.around.clock
+    }
+
+    pub(crate) fn room_keeper(&self) -> &Arc<RoomKeeper> {
+        &self.room_keeper
+    }
+
+    /// What makes room.
+    pub(crate) fn house(&self) -> &Arc<House> {
+        &self.house
+    }
+
+    /// What all topics take on disk.
+    pub(crate) fn quota(&self) -> &Quota {
+        &self.around.quota
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -428,6 +487,7 @@ impl BrokerInner {
         present: IfPresent,
     ) -> Result<Arc<TopicState>> {
         check_topic_name(name)?;
+        check_groups(config)?;
         self.check_owner()?;
         let admin = self.admin.lock();
         self.check_open()?;
@@ -440,8 +500,36 @@ impl BrokerInner {
         let topic = Arc::new(TopicState::create(&self.around, &self.topics_dir(), name, config)?);
         self.topics.write().insert(Arc::clone(topic.name()), Arc::clone(&topic));
         drop(admin);
+        self.watch(config);
         self.topics_changed();
         Ok(topic)
+    }
+
+    /// What a topic takes, and who has not read it yet.
+    fn usage(&self, topic: &TopicState) -> TopicUsage {
+        let (config, store) = (topic.config(), self.groups.store());
+        let mut usage = TopicUsage { bytes: topic.quota().used(), ..TopicUsage::default() };
+        for (partition, number) in topic.partitions().zip(0..) {
+            let log = partition.log();
+            let (start, end) = (log.start_offset(), log.end_offset());
+            let mut slowest = end;
+            for group in &config.consumed_by {
+                let committed = store.committed_in(group, topic.name(), topic.shape().id, number);
+                let from = committed.map_or(start, |committed| committed.offset.clamp(start, end));
+                *usage.lag.entry(group.clone()).or_default() += end - from;
+                slowest = slowest.min(from);
+            }
+            usage.records += end - start;
+            usage.unconsumed += end - if config.consumed_by.is_empty() { start } else { slowest };
+        }
+        usage
+    }
+
+    /// Looks after topics with such settings from now on.
+    fn watch(&self, config: &TopicConfig) {
+        if config.is_bounded() {
+            self.room_keeper.watch();
+        }
     }
 
     /// Deletes a topic, and returns how that went and the directory that is left to be removed.
@@ -453,7 +541,7 @@ impl BrokerInner {
         if doomed.is_some() {
             self.topics.write().remove(name);
             // What cannot be written down now is found out when the broker is opened again.
-            drop(self.groups.store().forget(topic.shape().id, self.clock.now().as_millis()));
+            drop(self.groups.store().forget(topic.shape().id, self.clock().now().as_millis()));
         }
         Ok((result, doomed))
     }
@@ -476,9 +564,10 @@ impl BrokerInner {
             // What went wrong without doing harm is put right by the next open.
             result = result.and(partition.log().seal_rolled().map(drop));
         }
-        result = result.and(self.groups.close(self.clock.now()));
+        result = result.and(self.groups.close(self.clock().now()));
         drop(admin);
         // A job may log, and so call user code, which may use the broker: no lock is held.
+        self.room_keeper.stop();
         self.around.background.stop();
         *self.lock.lock() = None;
         self.groups.call_all();
@@ -498,10 +587,16 @@ impl BrokerInner {
                 Closing::Done(result) => return result.clone(),
                 Closing::By(thread) if *thread == std::thread::current().id() => return Ok(()),
                 _ if self.around.background.is_own_thread() => return Ok(()),
+                _ if self.room_keeper.is_own_thread() => return Ok(()),
                 _ => self.has_closed.wait(&mut closing),
             }
         }
     }
+}
+
+/// Refuses groups that cannot be.
+fn check_groups(config: &TopicConfig) -> Result<()> {
+    config.consumed_by.iter().try_for_each(|group| check_group_name(group))
 }
 
 /// How far closing has come.
@@ -517,6 +612,7 @@ impl Drop for BrokerInner {
         if self.around.admission.check_process().is_err() {
             // Letting go of the queues takes locks, which their threads may have held at the fork.
             std::mem::forget(Arc::clone(&self.around.background));
+            std::mem::forget(Arc::clone(&self.room_keeper));
             return;
         }
         if self.closed.load(Ordering::Acquire) {

@@ -13,7 +13,9 @@ use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::inspect::repair_locked;
 use crate::maintenance::Maintenance;
+use crate::quota::Quota;
 use crate::recovery_mode::{HowToOpen, RecoveryMode};
+use crate::room_keeper::{By, RoomKeeper};
 use crate::storage::disk::{Disk, random};
 use crate::storage::memory::MemoryStorage;
 use crate::storage::read_only::ReadOnly;
@@ -41,6 +43,8 @@ pub struct BrokerBuilder {
     offsets_retention: Option<Duration>,
     file_access: FileAccess,
     min_free_bytes: Option<u64>,
+    max_total_bytes: Option<u64>,
+    retention_check_interval: Duration,
     recovery_mode: RecoveryMode,
     read_only: bool,
     allow_remote: bool,
@@ -77,6 +81,8 @@ impl Broker {
             auto_create_partitions: None,
             file_access: FileAccess::Auto,
             min_free_bytes: None,
+            max_total_bytes: None,
+            retention_check_interval: Duration::from_secs(5),
             recovery_mode: RecoveryMode::default(),
             read_only: false,
             allow_remote: false,
@@ -129,6 +135,29 @@ impl BrokerBuilder {
     /// It is looked at whenever a segment takes room, and once a second.
     pub fn min_free_bytes(mut self, bytes: u64) -> Self {
         self.min_free_bytes = Some(bytes);
+        self
+    }
+
+    /// The most all topics together may take on disk, in bytes, reserved space and indexes included.
+    /// Default: no limit.
+    ///
+    /// A topic that would pass it is treated as one that has reached its own
+    /// [`max_bytes`](TopicConfig::max_bytes), by its own [`on_full`](TopicConfig::on_full): its sends are
+    /// [`Error::BrokerFull`], wait, or drop its own oldest records. What other topics hold is
+    /// deleted for it only where it was consumed.
+    pub fn max_total_bytes(mut self, bytes: u64) -> Self {
+        self.max_total_bytes = Some(bytes);
+        self
+    }
+
+    /// How often it is looked whether records are to be deleted, because of their age or for what else
+    /// the settings of their topic say; as Kafka's `log.retention.check.interval.ms`. At least 1 ms.
+    /// Default: 5 seconds.
+    ///
+    /// Without such a topic it is never looked. With a [manual clock](Self::manual_clock) it is looked
+    /// whenever that was moved.
+    pub fn retention_check_interval(mut self, interval: Duration) -> Self {
+        self.retention_check_interval = interval;
         self
     }
 
@@ -219,6 +248,9 @@ impl BrokerBuilder {
         if let Some(partitions) = self.auto_create_partitions {
             TopicConfig::new().partitions(partitions).validate()?;
         }
+        if self.retention_check_interval < Duration::from_millis(1) {
+            return Err(Error::config("retention_check_interval", "it is below one millisecond"));
+        }
         let storage = self.storage()?;
         let admission = Arc::new(Admission::new(&storage, &self.dir, self.min_free_bytes));
         let background: Arc<dyn Background> = match self.place {
@@ -227,18 +259,47 @@ impl BrokerBuilder {
             Place::Simulated(_) => Arc::<Deferred>::default(),
         };
         let how = HowToOpen { mode: self.recovery_mode, read_only: self.read_only };
+        let quota = Quota::of_broker(self.dir.clone(), self.max_total_bytes);
+        let by = match (&self.place, &self.clock) {
+            (Place::Simulated(_), _) | (Place::Memory, Clock::Manual(_)) => By::Caller,
+            (Place::Disk, Clock::Manual(_)) => By::ThreadOnSignal,
+            (Place::Disk | Place::Memory, Clock::System(_)) => By::Thread,
+        };
+        let room_keeper = RoomKeeper::new(by, self.retention_check_interval);
+        let around = Surroundings {
+            storage,
+            background: Arc::clone(&background),
+            admission,
+            how,
+            clock: self.clock.clone(),
+            quota,
+            relief: Arc::<RoomKeeper>::clone(&room_keeper),
+        };
         let salvages = self.recovery_mode == RecoveryMode::Salvage && !self.read_only;
         let salvage = salvages.then_some(repair_locked as Salvage);
         let inner = BrokerInner::open(Opening {
             dir: self.dir,
-            around: Surroundings { storage, background: Arc::clone(&background), admission, how },
-            clock: self.clock,
+            around,
+            room_keeper: Arc::clone(&room_keeper),
             auto_create_partitions: self.auto_create_partitions,
             salvage,
             offsets_retention: self.offsets_retention,
         });
         match inner {
-            Ok(inner) => Ok(Broker { inner: Arc::new(inner) }),
+            Ok(inner) => {
+                let inner = Arc::new(inner);
+                // Not the broker: who drops its last handle closes it, and nobody else.
+                let house = Arc::downgrade(inner.house());
+                room_keeper.employ(Box::new(move |topic| {
+                    if let Some(house) = house.upgrade() {
+                        house.keep_house(topic);
+                    }
+                }));
+                if let Clock::Manual(clock) = &self.clock {
+                    room_keeper.listen_to(clock);
+                }
+                Ok(Broker { inner })
+            }
             Err(error) => {
                 background.stop();
                 Err(error)

@@ -6,8 +6,8 @@
 //! seam.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::timestamp::Timestamp;
@@ -22,6 +22,15 @@ pub(crate) enum Clock {
     Manual(ManualClock),
 }
 
+/// A moment by both clocks, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// Since the Unix epoch, by the clock that can be set.
+    pub(crate) wall: i64,
+    /// Since some moment, by the clock that cannot.
+    pub(crate) monotonic: i64,
+}
+
 impl Clock {
     /// The machine's own clock.
     pub(crate) fn system() -> Self {
@@ -34,6 +43,12 @@ impl Clock {
             Self::System(start) => u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
             Self::Manual(clock) => clock.elapsed.load(Ordering::Relaxed),
         }
+    }
+
+    /// The current time by both clocks.
+    pub(crate) fn moment(&self) -> Moment {
+        let monotonic = i64::try_from(self.monotonic()).unwrap_or(i64::MAX);
+        Moment { wall: self.now().as_millis(), monotonic }
     }
 
     /// The current time, never below the Unix epoch and never beyond what a record may carry.
@@ -82,13 +97,22 @@ pub struct ManualClock {
     millis: Arc<AtomicI64>,
     /// What [`advance`](Self::advance) came to, in milliseconds: the monotonic clock.
     elapsed: Arc<AtomicU64>,
+    /// Who is told when it was moved. A leaf lock.
+    listeners: Arc<Mutex<Vec<Weak<Listener>>>>,
 }
+
+/// Is told that a manual clock was moved.
+pub(crate) type Listener = dyn Fn() + Send + Sync;
 
 impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
-        Self { millis: Arc::new(AtomicI64::new(start.as_millis())), elapsed: Arc::default() }
+        Self {
+            millis: Arc::new(AtomicI64::new(start.as_millis())),
+            elapsed: Arc::default(),
+            listeners: Arc::default(),
+        }
     }
 
     /// The time it shows.
@@ -98,13 +122,30 @@ impl ManualClock {
     }
 
     /// Moves it forward, and with it what intervals are measured by; parts of a millisecond are
-    /// dropped.
+    /// dropped. What a broker does when time has passed, such as deleting what is too old, is done before
+    /// this returns, if the broker is in memory or on a simulated disk; otherwise it is begun.
     pub fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         let later = |elapsed: u64| Some(elapsed.saturating_add(millis.unsigned_abs()));
         let moved = self.elapsed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
         debug_assert!(moved.is_ok(), "it is always moved");
         self.set(Timestamp::from_millis(self.now().as_millis().saturating_add(millis)));
+        for listener in self.take_listeners() {
+            listener();
+        }
+    }
+
+    /// Tells `listener`, for as long as it is there, whenever time has passed.
+    pub(crate) fn listen(&self, listener: &Arc<Listener>) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.push(Arc::downgrade(listener));
+    }
+
+    /// The listeners that are still there. They are called with no lock held.
+    fn take_listeners(&self) -> Vec<Arc<Listener>> {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Makes it jump to `time`, forward or back, as when somebody sets the clock: intervals do not

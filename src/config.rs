@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::on_full::OnFull;
 
 /// The most partitions a topic may have.
 pub const MAX_PARTITIONS: u32 = 1 << 20;
@@ -14,6 +15,13 @@ pub const MAX_PARTITIONS: u32 = 1 << 20;
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 4 << 10..=2 << 30;
 /// The most a record may be allowed to take, in bytes: what a segment can hold.
 const RECORD_BYTES_LIMIT: u64 = 1 << 30;
+/// The least a limit of bytes leaves to each partition: room for its segments to be small files still.
+const PARTITION_BYTES: u64 = 64 << 10;
+/// Into how many segments what is kept is divided at the least, so that it can go piece by piece.
+const PIECES: u64 = 8;
+/// A segment is not made smaller than this for the sake of that, in bytes and in records.
+const PIECE_BYTES: u64 = 16 << 10;
+const PIECE_RECORDS: u64 = 256;
 
 /// Whose time a record carries.
 ///
@@ -62,6 +70,11 @@ pub struct TopicConfig {
     pub(crate) retention_records: Option<u64>,
     pub(crate) flush_records: Option<u64>,
     pub(crate) flush_interval: Option<Duration>,
+    pub(crate) consumed_by: Vec<String>,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) max_records: Option<u64>,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) on_full: OnFull,
 }
 
 impl Default for TopicConfig {
@@ -78,6 +91,11 @@ impl Default for TopicConfig {
             retention_records: None,
             flush_records: None,
             flush_interval: None,
+            consumed_by: Vec::new(),
+            max_bytes: None,
+            max_records: None,
+            max_age: None,
+            on_full: OnFull::Reject,
         }
     }
 }
@@ -101,7 +119,9 @@ impl TopicConfig {
     /// The size at which a segment is full and the next one is begun, 4 KiB to 2 GiB.
     /// Default: 64 MiB.
     ///
-    /// A single record or batch that is larger gets a segment of its own.
+    /// A single record or batch that is larger gets a segment of its own. Where there is a limit to
+    /// what is kept, segments are at most an eighth of it, because records are deleted by segments; but
+    /// not smaller for that than 16 KiB, or 256 records.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
@@ -109,7 +129,8 @@ impl TopicConfig {
     }
 
     /// The age at which the next segment is begun by the next append, however small the current
-    /// one is; `None` for never. Default: 7 days.
+    /// one is; `None` for never. Default: 7 days. Less where the age of what is kept is limited: at
+    /// most an eighth of that.
     #[must_use]
     pub fn segment_age(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.segment_age = age.into();
@@ -139,30 +160,117 @@ impl TopicConfig {
         self
     }
 
-    /// How long records are to be kept, by the broker's time of append. Default: for ever.
+    /// How long records are kept, by the broker's time of append; as Kafka's `retention.ms`.
+    /// Default: for ever.
     ///
-    /// Stored with the topic; nothing is deleted by it in this version.
+    /// Records go by segments, when the youngest in one is older than this: that is looked at every
+    /// [`retention_check_interval`](crate::BrokerBuilder::retention_check_interval), and no segment
+    /// holds records of more than an eighth of this time. A record's own timestamp plays no part. While
+    /// the broker is open, time is measured by a clock that nobody can set; time in which it was closed
+    /// counts too, unless it seems to be more than 30 days: then it is taken for a clock that was set.
     #[must_use]
     pub fn retention_age(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.retention_age = age.into();
         self
     }
 
-    /// How many bytes each partition is to keep. Default: no limit.
+    /// How many bytes each partition keeps at the least: what is more is deleted, oldest segments
+    /// first; as Kafka's `retention.bytes`. Default: everything.
     ///
-    /// Stored with the topic; nothing is deleted by it in this version.
+    /// It is looked at every
+    /// [`retention_check_interval`](crate::BrokerBuilder::retention_check_interval). A hard cap is
+    /// [`max_bytes`](Self::max_bytes).
     #[must_use]
     pub fn retention_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.retention_bytes = bytes.into();
         self
     }
 
-    /// How many records each partition is to keep. Default: no limit.
+    /// How many records each partition keeps at the least: what is more is deleted, oldest segments
+    /// first. Default: everything.
     ///
-    /// Stored with the topic; nothing is deleted by it in this version.
+    /// It is looked at every
+    /// [`retention_check_interval`](crate::BrokerBuilder::retention_check_interval). A hard cap is
+    /// [`max_records`](Self::max_records).
     #[must_use]
     pub fn retention_records(mut self, records: impl Into<Option<u64>>) -> Self {
         self.retention_records = records.into();
+        self
+    }
+
+    /// Keeps what any of these groups has not committed, and deletes what all of them have: at once, or,
+    /// if [`retention_age`](Self::retention_age), [`retention_bytes`](Self::retention_bytes) or
+    /// [`retention_records`](Self::retention_records) is set, when those say so. Default: no groups; what
+    /// is deleted does not depend on who has read it.
+    ///
+    /// A group that has committed nothing keeps everything. Only a hard limit takes records that a group
+    /// has not committed, with [`OnFull::DropOldest`]; it is told by
+    /// [`Error::Gap`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use forebay::{Broker, Record, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let config = TopicConfig::new().consumed_by(["billing"]).max_records(2);
+    /// let orders = broker.create_topic("orders", config)?;
+    /// orders.send_batch(&[Record::new("one"), Record::new("two")])?;
+    /// assert!(orders.send(Record::new("three")).is_err());
+    ///
+    /// let mut consumer = broker.consumer("billing").subscribe(["orders"]).open()?;
+    /// consumer.poll(Duration::from_secs(1))?;
+    /// consumer.commit()?;
+    /// // What was consumed does not count any more.
+    /// orders.send(Record::new("three"))?;
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    #[must_use]
+    pub fn consumed_by<G: Into<String>>(mut self, groups: impl IntoIterator<Item = G>) -> Self {
+        self.consumed_by = groups.into_iter().map(Into::into).collect();
+        self.consumed_by.sort_unstable();
+        self.consumed_by.dedup();
+        self
+    }
+
+    /// The most the topic may take on disk in all its partitions, in bytes, reserved space and indexes
+    /// included; at least 64 KiB for each partition. Default: no limit.
+    ///
+    /// What happens at the limit is said by [`on_full`](Self::on_full). Before that, what all groups of
+    /// [`consumed_by`](Self::consumed_by) have committed is deleted, and what is otherwise due to be.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.max_bytes = bytes.into();
+        self
+    }
+
+    /// The most records the topic may hold in all its partitions, not counting those that all groups of
+    /// [`consumed_by`](Self::consumed_by) have committed. Default: no limit.
+    ///
+    /// What happens at the limit is said by [`on_full`](Self::on_full); with [`OnFull::DropOldest`] an
+    /// eighth of the records goes at a time.
+    #[must_use]
+    pub fn max_records(mut self, records: impl Into<Option<u64>>) -> Self {
+        self.max_records = records.into();
+        self
+    }
+
+    /// The oldest a record may become that not all groups of [`consumed_by`](Self::consumed_by) have
+    /// committed, by the broker's time of append. Default: no limit.
+    ///
+    /// With [`OnFull::DropOldest`] records of that age are deleted, by segments, as with
+    /// [`retention_age`](Self::retention_age), whether or not they were consumed. Otherwise the topic
+    /// takes no records while it holds such a one: whoever should have consumed it is in trouble. It is
+    /// looked at every
+    /// [`retention_check_interval`](crate::BrokerBuilder::retention_check_interval).
+    #[must_use]
+    pub fn max_age(mut self, age: impl Into<Option<Duration>>) -> Self {
+        self.max_age = age.into();
+        self
+    }
+
+    /// What a send does when the topic, the broker or the disk is full. Default: [`OnFull::Reject`].
+    #[must_use]
+    pub fn on_full(mut self, on_full: OnFull) -> Self {
+        self.on_full = on_full;
         self
     }
 
@@ -240,10 +348,65 @@ impl TopicConfig {
         if self.flush_interval.is_some_and(|interval| interval < Duration::from_millis(1)) {
             return Err(Error::config("flush_interval", "it is below one millisecond"));
         }
-        if self.retention_age.is_some_and(|age| age.is_zero()) {
-            return Err(Error::config("retention_age", "it is zero"));
+        self.validate_limits()
+    }
+
+    fn validate_limits(&self) -> Result<()> {
+        for (field, age) in [("retention_age", self.retention_age), ("max_age", self.max_age)] {
+            if age.is_some_and(|age| age < Duration::from_millis(1)) {
+                return Err(Error::config(field, "it is below one millisecond"));
+            }
+        }
+        if self.max_records == Some(0) {
+            return Err(Error::config("max_records", "it is 0"));
+        }
+        let least = u64::from(self.partitions) * PARTITION_BYTES;
+        if let Some(bytes) = self.max_bytes.filter(|bytes| *bytes < least) {
+            let reason = format!(
+                "{bytes} is less than {least}, which is {PARTITION_BYTES} for each of {} partitions",
+                self.partitions
+            );
+            return Err(Error::config("max_bytes", reason));
         }
         Ok(())
+    }
+
+    /// The size at which a segment is full.
+    pub(crate) fn segment_capacity(&self) -> u64 {
+        let hard = self.max_bytes.map(|bytes| bytes / u64::from(self.partitions.max(1)));
+        let kept = self.retention_bytes.into_iter().chain(hard).min();
+        let piece = kept.map_or(u64::MAX, |bytes| (bytes / PIECES).max(PIECE_BYTES));
+        self.segment_bytes.min(piece)
+    }
+
+    /// How many records make a segment full.
+    pub(crate) fn segment_records(&self) -> u64 {
+        self.retention_records.map_or(u64::MAX, |records| (records / PIECES).max(PIECE_RECORDS))
+    }
+
+    /// The age at which a segment is full.
+    pub(crate) fn segment_lifetime(&self) -> Option<Duration> {
+        let piece = |age: Duration| (age / PIECES as u32).max(Duration::from_millis(1));
+        let kept = self.retention_age.into_iter().chain(self.max_age).min().map(piece);
+        self.segment_age.into_iter().chain(kept).min()
+    }
+
+    /// The age of a record that keeps others out; with `DropOldest` it is deleted instead.
+    pub(crate) fn stale_age(&self) -> Option<Duration> {
+        self.max_age.filter(|_| self.on_full != OnFull::DropOldest)
+    }
+
+    /// Whether sends have to look how many records there are, and how old.
+    pub(crate) fn counts_records(&self) -> bool {
+        self.max_records.is_some() || self.stale_age().is_some()
+    }
+
+    /// Whether records of this topic are ever deleted by themselves, or kept from coming.
+    pub(crate) fn is_bounded(&self) -> bool {
+        let ages = self.retention_age.or(self.max_age);
+        let sizes = self.retention_bytes.or(self.max_bytes);
+        let counts = self.retention_records.or(self.max_records);
+        ages.is_some() || sizes.is_some() || counts.is_some() || !self.consumed_by.is_empty()
     }
 }
 

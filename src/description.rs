@@ -1,5 +1,6 @@
 //! What a broker tells about itself: plain values, taken at one moment.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::TopicConfig;
@@ -73,6 +74,24 @@ pub struct TopicDescription {
     pub config: TopicConfig,
     /// Its partitions, by number.
     pub partitions: Vec<PartitionDescription>,
+    /// What it takes, and who has not read it yet.
+    pub usage: TopicUsage,
+}
+
+/// What a topic takes, beside its limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicUsage {
+    /// What its segments and indexes take on disk, in bytes, reserved space included: what
+    /// [`max_bytes`](TopicConfig::max_bytes) limits.
+    pub bytes: u64,
+    /// How many records can be read.
+    pub records: u64,
+    /// How many of them some group of [`consumed_by`](TopicConfig::consumed_by) has not committed; all, if
+    /// there are no such groups. What [`max_records`](TopicConfig::max_records) limits.
+    pub unconsumed: u64,
+    /// How many each of these groups has not committed.
+    pub lag: BTreeMap<String, u64>,
 }
 
 /// The state of one partition.

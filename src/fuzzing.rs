@@ -10,17 +10,21 @@ use std::sync::Arc;
 
 use crate::admission::Admission;
 use crate::background::{Background, Inline};
+use crate::clock::{Clock, ManualClock};
 use crate::error::Result;
 use crate::group::OffsetStore;
+use crate::quota::Quota;
 use crate::record::Record;
 use crate::record_codec::{self, Headers};
 use crate::recovery_mode::HowToOpen;
+use crate::relief::NoRelief;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SparseIndex, log_path};
 use crate::segment::{offset_path, time_path};
 use crate::storage::frame::{self, Frame};
 use crate::storage::memory::MemoryStorage;
 use crate::storage::simulated::SimulatedDisk;
 use crate::storage::{RegionWriter, Storage};
+use crate::timestamp::Timestamp;
 use crate::topic::{Surroundings, TopicState};
 
 /// A file: its path below the directory, and what is in it.
@@ -224,7 +228,9 @@ pub fn topic(files: &[File]) -> Result<()> {
     let storage: Arc<dyn Storage> = Arc::new(storage);
     let admission = Arc::new(Admission::new(&storage, Path::new("/topics"), None));
     let how = HowToOpen::default();
-    let around = Surroundings { storage, background, admission, how };
+    let clock = Clock::Manual(ManualClock::new(Timestamp::from_millis(0)));
+    let (quota, relief) = (Quota::of_broker(PathBuf::from("/"), None), Arc::new(NoRelief));
+    let around = Surroundings { storage, background, admission, how, clock, quota, relief };
     TopicState::open(&around, Path::new("/topics"), "t").map(|_| ())
 }
 

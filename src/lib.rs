@@ -31,6 +31,7 @@
 //!
 //! | [`Acks`] | `send` returns when | `kill -9` of the process | crash of the system, power cut |
 //! |---|---|---|---|
+//! | [`None`](Acks::None), for an [`AsyncProducer`] | the record is in the producer's memory | lost | lost |
 //! | [`Written`](Acks::Written), the default | the record is in the page cache and visible to readers | survives | survives up to the last sync |
 //! | [`Synced`](Acks::Synced) | the record is on stable storage | survives | survives |
 //!
@@ -44,9 +45,13 @@
 //! # Where to look
 //!
 //! - [`Broker`]: open, create, describe and delete topics, close. [`BrokerBuilder`] for options.
+//! - [`TopicConfig`]: how long and how much a topic keeps, and [`OnFull`], what it does when it is full.
 //! - [`Topic`], [`Producer`], [`Record`], [`Partitioner`]: send.
+//! - [`TopicWriter`], made by [`Topic::writer`]: a topic as [`std::io::Write`], for loggers.
+//! - [`AsyncProducer`]: send without waiting, in batches made by the producer.
 //! - [`Consumer`], made by [`Broker::consumer`]: read as a member of a group, and commit.
 //!   [`RebalanceListener`], [`Assignor`], [`ConsumerChannel`].
+//! - [`Forwarder`], made by [`Broker::forwarder`]: drain a group into a [`Sink`] at a steady rate.
 //! - [`Reader`], [`Batch`], [`ConsumerRecord`]: read any partitions from any place, without a group.
 //! - [`Broker::verify`], [`Broker::repair`]: look for damage, and go on without what is damaged.
 //! - [`Broker::describe_group`], [`Broker::reset_offsets`]: operate groups.
@@ -83,6 +88,7 @@
 )]
 mod admission;
 mod assigned;
+mod async_producer;
 mod background;
 mod batch;
 mod broker;
@@ -97,29 +103,36 @@ mod error;
 mod fetcher;
 mod file_access;
 mod finding;
+mod forwarder;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod group;
 mod group_admin;
 mod growing_list;
+mod housekeeping;
 mod inspect;
 mod log;
 mod maintenance;
 mod merge;
 mod offset_and_metadata;
 mod offset_reset;
+mod on_full;
 mod opening;
 mod partition;
 mod partitioner;
 mod producer;
+mod quota;
 mod reader;
 mod reader_builder;
 mod record;
 mod record_codec;
+mod record_quota;
 mod records;
 mod recovery_mode;
+mod relief;
 mod repair_report;
+mod room_keeper;
 mod segment;
 mod sender;
 mod start;
@@ -133,8 +146,14 @@ mod topic;
 mod topic_handle;
 mod topic_metadata;
 mod topic_partition;
+mod topic_writer;
+mod unsent;
 mod waker;
 
+pub use async_producer::{
+    AsyncProducer, AsyncProducerBuilder, Delivered, Interceptor, OutgoingRecord, Ticket,
+    Undelivered, WhenFull,
+};
 pub use batch::{Batch, ConsumerRecord, Iter, OwnedRecord};
 pub use broker::Broker;
 pub use builder::BrokerBuilder;
@@ -144,13 +163,19 @@ pub use consumer::{
     Consumer, ConsumerBuilder, ConsumerChannel, ConsumerEvent, ConsumerRecords, Rebalance,
     RebalanceListener, TopicPattern, Wakeup,
 };
-/// The channels that [`Consumer::events`] and [`Consumer::into_channel`] return.
+/// The channels that [`Consumer::events`], [`Consumer::into_channel`] and [`AsyncProducer`] return.
 pub use crossbeam_channel;
 pub use damage::Damage;
-pub use description::{PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription};
+pub use description::{
+    PartitionDescription, PartitionRecovery, RecoveryReport, TopicDescription, TopicUsage,
+};
 pub use error::{Error, Result};
 pub use file_access::FileAccess;
 pub use finding::{Finding, FindingKind};
+pub use forwarder::{
+    Forwarder, ForwarderBuilder, ForwarderReport, ForwarderStats, InSink, Sink, SinkBatch,
+    SinkBatchIter, SinkError, StopReason, WhenExhausted,
+};
 pub use group::{
     Assignor, CommitRecovery, CustomAssignor, GroupDescription, GroupOffset, GroupState,
     MemberDescription, MemberSubscription,
@@ -158,6 +183,7 @@ pub use group::{
 pub use inspect::VerifyReport;
 pub use offset_and_metadata::{MAX_COMMIT_METADATA_BYTES, OffsetAndMetadata};
 pub use offset_reset::{OffsetReset, ResetOffset, ResetTo};
+pub use on_full::{OnFull, TopicLimit};
 pub use partitioner::{CustomPartitioner, Partitioner};
 pub use producer::Producer;
 pub use reader::Reader;
@@ -172,6 +198,8 @@ pub use start::Start;
 pub use timestamp::Timestamp;
 pub use topic_handle::Topic;
 pub use topic_partition::TopicPartition;
+pub use topic_writer::{Framing, LossReport, TopicWriter, WhenRefused};
+pub use unsent::{Unsent, UnsentTopic};
 
 /// The program on the README's first screen is compiled with the documentation's examples.
 #[cfg(doctest)]

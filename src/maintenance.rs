@@ -35,7 +35,8 @@ impl Maintenance {
         let admission = Arc::clone(admission);
         let measure: Tick = Box::new(move || admission.measure());
         Ok(Self {
-            at_once: Worker::start("forebay-prepare", Some(measure)).map_err(error)?,
+            at_once: Worker::start("forebay-prepare", Some((MEASURE_EVERY, measure)))
+                .map_err(error)?,
             later: Worker::start("forebay-seal", None).map_err(error)?,
         })
     }
@@ -44,16 +45,13 @@ impl Maintenance {
 impl Background for Maintenance {
     fn submit(&self, urgency: Urgency, job: Job) {
         match urgency {
-            Urgency::AtOnce => self.at_once.submit(Task::Now(job)),
-            Urgency::Soon | Urgency::Later => self.later.submit(Task::Now(job)),
+            Urgency::AtOnce => self.at_once.submit(job),
+            Urgency::Soon | Urgency::Later => self.later.submit(job),
         }
     }
 
     fn submit_after(&self, delay: Duration, job: Job) {
-        // A delay beyond what the clock can say never ends.
-        if let Some(due) = Instant::now().checked_add(delay) {
-            self.later.submit(Task::At(Delayed { due, job }));
-        }
+        self.later.submit_after(delay, job);
     }
 
     fn stop(&self) {
@@ -62,13 +60,12 @@ impl Background for Maintenance {
     }
 
     fn is_own_thread(&self) -> bool {
-        let current = std::thread::current().id();
-        self.at_once.id == current || self.later.id == current
+        self.at_once.is_current() || self.later.is_current()
     }
 }
 
 /// What a worker does again and again.
-type Tick = Box<dyn Fn() + Send>;
+pub(crate) type Tick = Box<dyn Fn() + Send>;
 
 enum Task {
     Now(Job),
@@ -103,33 +100,52 @@ impl Ord for Delayed {
 
 /// A queue of jobs and the thread that does them; `None` once it has ended.
 #[derive(Debug)]
-struct Worker {
+pub(crate) struct Worker {
     running: Mutex<Option<(Sender<Task>, JoinHandle<()>)>>,
     id: ThreadId,
 }
 
 impl Worker {
-    fn start(name: &str, tick: Option<Tick>) -> std::io::Result<Self> {
+    /// Starts a thread of this name, which does what is submitted, and again and again what it is given.
+    pub(crate) fn start(name: &str, tick: Option<(Duration, Tick)>) -> std::io::Result<Self> {
         let (tasks, queue) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(&queue, tick.as_deref()))?;
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&queue, tick))?;
         let id = thread.thread().id();
         Ok(Self { running: Mutex::new(Some((tasks, thread))), id })
     }
 
-    fn submit(&self, task: Task) {
+    /// Has a job done, after those that were submitted before.
+    pub(crate) fn submit(&self, job: Job) {
+        self.put(Task::Now(job));
+    }
+
+    /// Has a job done when some time has passed.
+    pub(crate) fn submit_after(&self, delay: Duration, job: Job) {
+        // A delay beyond what the clock can say never ends.
+        if let Some(due) = Instant::now().checked_add(delay) {
+            self.put(Task::At(Delayed { due, job }));
+        }
+    }
+
+    /// Whether the calling thread is its own.
+    pub(crate) fn is_current(&self) -> bool {
+        self.id == std::thread::current().id()
+    }
+
+    fn put(&self, task: Task) {
         if let Some((tasks, _)) = &*self.running.lock() {
             // It fails only if the thread is gone, and then close() does what is left.
             drop(tasks.send(task));
         }
     }
 
-    fn stop(&self) {
+    /// Ends the thread after what was already handed to it.
+    pub(crate) fn stop(&self) {
         let running = self.running.lock().take();
         if let Some((tasks, thread)) = running {
             drop(tasks);
-            if self.id == std::thread::current().id() {
+            if self.is_current() {
                 // A logger called by a job closes the broker: the thread ends when the job does.
                 return;
             }
@@ -139,9 +155,10 @@ impl Worker {
     }
 }
 
-fn work(queue: &Receiver<Task>, tick: Option<&(dyn Fn() + Send)>) {
+fn work(queue: &Receiver<Task>, tick: Option<(Duration, Tick)>) {
     let mut delayed: BinaryHeap<Delayed> = BinaryHeap::new();
-    let mut next_tick = tick.map(|_| Instant::now() + MEASURE_EVERY);
+    let after = |interval: Duration| Instant::now().checked_add(interval);
+    let mut next_tick = tick.as_ref().and_then(|(interval, _)| after(*interval));
     loop {
         let due = delayed.peek().map(|first| first.due);
         let until = due.into_iter().chain(next_tick).min();
@@ -161,17 +178,17 @@ fn work(queue: &Receiver<Task>, tick: Option<&(dyn Fn() + Send)>) {
                 run(first.job);
             }
         }
-        if let (Some(tick), Some(at)) = (tick, next_tick)
+        if let (Some((interval, tick)), Some(at)) = (&tick, next_tick)
             && at <= now
         {
-            tick();
-            next_tick = Some(now + MEASURE_EVERY);
+            run(tick);
+            next_tick = after(*interval);
         }
     }
 }
 
 /// A job reports its own failures; one that panics must not take the others with it.
-fn run(job: Job) {
+fn run(job: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(job)).is_err() {
         // The logger may be what panicked.
         drop(catch_unwind(|| log::error!("a maintenance job panicked")));
@@ -190,12 +207,12 @@ mod tests {
             let done = done.clone();
             let job: Job = Box::new(move || done.send(millis).expect("send"));
             let due = Instant::now() + Duration::from_millis(millis);
-            worker.submit(Task::At(Delayed { due, job }));
+            worker.put(Task::At(Delayed { due, job }));
         }
         assert_eq!([order.recv(), order.recv(), order.recv()], [Ok(10), Ok(25), Ok(40)]);
         let never: Job = Box::new(|| panic!("it is not due"));
         let due = Instant::now() + Duration::from_secs(3600);
-        worker.submit(Task::At(Delayed { due, job: never }));
+        worker.put(Task::At(Delayed { due, job: never }));
         worker.stop();
     }
 }

@@ -7,10 +7,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::admission::Admission;
 use crate::background::{Background, Job, Urgency};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::error::{Error, Result};
-use crate::log::{Appended, Chores, FlushKind, Gate, Log, LogWriter, Sealing};
+use crate::log::{Appended, Chores, Encoded, FlushKind, Gate, Keep, Log, LogWriter, Sealing};
 use crate::record::Record;
+use crate::relief::Relief;
 use crate::waker::Waker;
 
 /// When a sync in the background that could not be begun is tried again, and how often.
@@ -26,6 +27,7 @@ pub(crate) struct Partition {
     appender: Mutex<Appender>,
     background: Arc<dyn Background>,
     admission: Arc<Admission>,
+    relief: Arc<dyn Relief>,
     /// Itself, for jobs that may outlive it.
     weak: Weak<Partition>,
 }
@@ -56,10 +58,18 @@ impl Partition {
         writer: LogWriter,
         background: Arc<dyn Background>,
         admission: Arc<Admission>,
+        relief: Arc<dyn Relief>,
     ) -> Arc<Self> {
         let log = Arc::clone(writer.log());
         let appender = Mutex::new(Appender { writer, waiting: Vec::new() });
-        Arc::new_cyclic(|weak| Self { log, appender, background, admission, weak: weak.clone() })
+        Arc::new_cyclic(|weak| Self {
+            log,
+            appender,
+            background,
+            admission,
+            relief,
+            weak: weak.clone(),
+        })
     }
 
     pub(crate) fn log(&self) -> &Arc<Log> {
@@ -115,13 +125,18 @@ impl Partition {
         for Waiting { waker, token } in waiting {
             waker.ring(token);
         }
-        let Some(Chores { pages, sealing, flush }) = chores else { return };
+        let Some(Chores { pages, sealing, flush, is_tight }) = chores else { return };
         if let Some(pages) = pages {
             self.background.submit(Urgency::AtOnce, Box::new(move || pages.prepare()));
         }
         match sealing {
             Some(Sealing::Background) => self.seal_later(),
-            Some(Sealing::Caller) => seal(&self.log),
+            Some(Sealing::Caller) => {
+                let sealed = self.log.seal_rolled();
+                // A send logs nothing itself: it may be the logger's own, under a lock of the logger.
+                let log = Arc::clone(&self.log);
+                self.background.submit(Urgency::Later, Box::new(move || say_sealed(&log, sealed)));
+            }
             None => {}
         }
         if flush.now {
@@ -131,6 +146,9 @@ impl Partition {
         if let Some(delay) = flush.after {
             let job = self.flush_job(FlushKind::Interval, FLUSH_TRIES);
             self.background.submit_after(delay, job);
+        }
+        if is_tight {
+            self.relief.ask(&self.log.name().topic);
         }
     }
 
@@ -161,6 +179,51 @@ impl Partition {
         }
         self.lock().writer.roll_below(offset);
         self.log.delete_below(offset)
+    }
+
+    /// Deletes a piece of what is due, once `allow` says that it may go, and says whether there was any.
+    pub(crate) fn delete_due(
+        &self,
+        keep: &Keep,
+        now: Moment,
+        allow: impl Fn() -> Result<()>,
+    ) -> Result<bool> {
+        self.log.check_gate()?;
+        let live = self.lock().writer.live();
+        self.log.look(now, live);
+        let cut = self.log.due_below(keep, now);
+        if cut <= self.log.start_offset() {
+            // What was deleted before may have left something.
+            let had_leftovers = self.log.has_leftovers();
+            if had_leftovers {
+                self.delete_below(cut)?;
+            }
+            return Ok(had_leftovers && !self.log.has_leftovers());
+        }
+        allow()?;
+        self.delete_below(cut).map(|start| start >= cut)
+    }
+
+    /// Deletes the oldest segment that can go, to make room.
+    pub(crate) fn drop_oldest(&self) -> Result<bool> {
+        let Some(oldest) = self.log.oldest_droppable() else { return Ok(false) };
+        if oldest.is_before_live {
+            self.lock().writer.roll_below(u64::MAX);
+        }
+        self.delete_below(oldest.next_offset)?;
+        // Others may have begun a segment meanwhile, so it says nothing how many there are.
+        Ok(self.log.first_base() != Some(oldest.base_offset))
+    }
+
+    /// Deletes all there is, where all lies in one segment, to make room.
+    pub(crate) fn drop_all(&self) -> Result<bool> {
+        let end = {
+            let mut appender = self.lock();
+            appender.writer.roll_below(u64::MAX);
+            self.log.end_offset()
+        };
+        let start = self.log.start_offset();
+        Ok(self.delete_below(end)? > start)
     }
 
     /// Has rolled segments sealed in the background.
@@ -206,11 +269,40 @@ impl Partition {
         drop(appender);
         self.follow_up(LeftToDo { waiting, chores: None });
     }
+
+    /// Appends a record, and leaves it to the caller to [follow up](Self::follow_up).
+    #[inline]
+    pub(crate) fn append_only(
+        &self,
+        record: &Record<'_>,
+        clock: &Clock,
+    ) -> Result<(Appended, Option<LeftToDo>)> {
+        let mut locked = self.lock_to_append()?;
+        let appended = locked.writer.append(record, clock.now())?;
+        Ok((appended, Self::unlock(locked)))
+    }
+
+    /// As [`append_only`](Self::append_only), for records that lie in a body already; see
+    /// [`LogWriter::append_encoded`] for when nothing is appended.
+    pub(crate) fn append_encoded(
+        &self,
+        encoded: &Encoded<'_>,
+        clock: &Clock,
+    ) -> Result<(Option<Appended>, Option<LeftToDo>)> {
+        let mut locked = self.lock_to_append()?;
+        let appended = locked.writer.append_encoded(encoded, clock.now())?;
+        Ok((appended, Self::unlock(locked)))
+    }
 }
 
-/// Seals what can be sealed. A failure is met again by whoever waits for a sync.
+/// Seals what can be sealed.
 fn seal(log: &Log) {
-    match log.seal_rolled() {
+    say_sealed(log, log.seal_rolled());
+}
+
+/// Says what came of sealing. A failure is met again by whoever waits for a sync.
+fn say_sealed(log: &Log, sealed: Result<Vec<Error>>) {
+    match sealed {
         Ok(troubles) => {
             log::debug!("{}: sealed, durable up to offset {}", log.name(), log.synced_offset());
             for trouble in troubles {

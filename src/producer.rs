@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::broker::{Broker, BrokerInner};
 use crate::error::Result;
+use crate::housekeeping::Waits;
 use crate::partitioner::Partitioner;
 use crate::record::Record;
 use crate::sender::{Acks, Sender, Sent};
@@ -73,7 +74,13 @@ impl Producer {
     /// As [`send`](Self::send).
     pub fn send_with(&self, topic: &str, record: Record<'_>, acks: Acks) -> Result<Sent> {
         let topic = self.broker.topic_to_send(topic)?;
-        self.sender.send(&topic, self.broker.clock(), &record, acks)
+        self.sender.send(&self.broker, &topic, &record, acks, Waits::AsTopicSays)
+    }
+
+    /// As [`send`](Self::send), without waiting for room.
+    pub(crate) fn send_at_once(&self, topic: &str, record: Record<'_>) -> Result<Sent> {
+        let topic = self.broker.topic_to_send(topic)?;
+        self.sender.send(&self.broker, &topic, &record, self.sender.acks, Waits::Never)
     }
 
     /// Sends records together: those for one partition lie in one frame, and are there after a
@@ -113,7 +120,7 @@ impl Producer {
         acks: Acks,
     ) -> Result<Vec<Sent>> {
         let topic = self.broker.topic_to_send(topic)?;
-        self.sender.send_batch(&topic, self.broker.clock(), records, acks)
+        self.sender.send_batch(&self.broker, &topic, records, acks, Waits::AsTopicSays)
     }
 
     /// Waits until every record that was appended before, by this producer or another, is on

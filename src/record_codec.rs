@@ -28,10 +28,15 @@ const KNOWN_FLAGS: u8 = HAS_VALUE | HAS_KEY | HAS_HEADERS | HAS_TIMESTAMP;
 /// What `record` takes in a body, `timestamp_delta` milliseconds after the frame's timestamp.
 #[inline]
 pub(crate) fn encoded_bytes(record: &Record<'_>, timestamp_delta: i64) -> usize {
-    let delta = if timestamp_delta == 0 { 0 } else { varint_bytes(zigzag(timestamp_delta)) };
     let field = |bytes: Option<&[u8]>| bytes.map_or(0, prefixed_bytes);
     let headers = if record.headers.is_empty() { 0 } else { headers_bytes(&record.headers) };
-    1 + delta + field(record.key) + field(record.value) + headers
+    1 + delta_bytes(timestamp_delta) + field(record.key) + field(record.value) + headers
+}
+
+/// What of it is due to the distance in time.
+#[inline]
+pub(crate) fn delta_bytes(timestamp_delta: i64) -> usize {
+    if timestamp_delta == 0 { 0 } else { varint_bytes(zigzag(timestamp_delta)) }
 }
 
 fn headers_bytes(headers: &[Header<'_>]) -> usize {
@@ -45,9 +50,27 @@ fn prefixed_bytes(bytes: &[u8]) -> usize {
     varint_bytes(bytes.len() as u64) + bytes.len()
 }
 
+/// Where a record is laid: into a frame, or into a body that will be one later.
+pub(crate) trait Put {
+    fn put(&mut self, bytes: &[u8]);
+    fn put_byte(&mut self, byte: u8);
+}
+
+impl Put for Stage<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        Stage::put(self, bytes);
+    }
+
+    #[inline]
+    fn put_byte(&mut self, byte: u8) {
+        Stage::put_byte(self, byte);
+    }
+}
+
 /// Writes `record`, exactly [`encoded_bytes`] bytes.
 #[inline]
-pub(crate) fn encode(record: &Record<'_>, timestamp_delta: i64, stage: &mut Stage<'_>) {
+pub(crate) fn encode(record: &Record<'_>, timestamp_delta: i64, stage: &mut impl Put) {
     let flag = |present: bool, flag: u8| if present { flag } else { 0 };
     stage.put_byte(
         flag(record.value.is_some(), HAS_VALUE)
@@ -251,7 +274,7 @@ fn varint_bytes(number: u64) -> usize {
 }
 
 #[inline]
-fn put_varint(stage: &mut Stage<'_>, mut number: u64) {
+fn put_varint(stage: &mut impl Put, mut number: u64) {
     while number >= 0x80 {
         stage.put_byte((number & 0x7f) as u8 | 0x80);
         number >>= 7;

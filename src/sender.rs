@@ -4,10 +4,13 @@
 //! before a lock is taken, and a batch is measured and given room in all its partitions before a
 //! byte is written in any.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::broker::BrokerInner;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::housekeeping::{Patience, Waits};
 use crate::log::Appended;
 use crate::partition::Partition;
 use crate::partitioner::{Partitioner, crc32_partition, fnv1a_partition, murmur2_partition};
@@ -32,6 +35,14 @@ use crate::topic::TopicState;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Acks {
+    /// Nothing but that the record is in the memory of an [`AsyncProducer`](crate::AsyncProducer),
+    /// Kafka's 0: it survives nothing. What is known at once to be wrong with it is an error all the
+    /// same.
+    ///
+    /// A send that is not asynchronous has no memory to accept a record into, so for
+    /// [`Topic`](crate::Topic), [`Producer`](crate::Producer) and commits it means the same as
+    /// `Written`.
+    None,
     /// The record is in the page cache and visible to readers: it survives the death of the
     /// process, by `kill -9` or otherwise. A crash of the operating system or a power cut may
     /// take what was written since the last sync.
@@ -47,10 +58,17 @@ pub enum Acks {
 pub struct Sent {
     /// The partition.
     pub partition: u32,
-    /// The offset in it.
+    /// The offset in it; [`Sent::UNKNOWN_OFFSET`] if an [`AsyncProducer`](crate::AsyncProducer) was not
+    /// to wait for it.
     pub offset: u64,
     /// The timestamp it carries.
     pub timestamp: Timestamp,
+}
+
+impl Sent {
+    /// What stands for the offset of a record that an [`AsyncProducer`](crate::AsyncProducer) with
+    /// [`Acks::None`] has accepted and not yet appended, Kafka's -1. No record has it.
+    pub const UNKNOWN_OFFSET: u64 = u64::MAX;
 }
 
 /// How many bytes go to one partition before [`Partitioner::Sticky`] moves on: what Kafka's
@@ -96,15 +114,20 @@ impl Sender {
     #[inline]
     pub(crate) fn send(
         &self,
-        topic: &TopicState,
-        clock: &Clock,
+        broker: &BrokerInner,
+        topic: &Arc<TopicState>,
         record: &Record<'_>,
         acks: Acks,
+        waits: Waits,
     ) -> Result<Sent> {
         check(topic, record)?;
         let number = self.choose(record, topic.partition_count());
         let partition = topic.partition(number)?;
-        let Appended { offset, timestamp } = partition.append(record, clock)?;
+        let append = || partition.append(record, broker.clock());
+        let Appended { offset, timestamp } = match append() {
+            Ok(appended) => appended,
+            Err(error) => when_there_is_room(broker, topic, error, waits, append)?,
+        };
         if acks == Acks::Synced {
             partition.log().sync_to(offset + 1)?;
         }
@@ -113,10 +136,11 @@ impl Sender {
 
     pub(crate) fn send_batch(
         &self,
-        topic: &TopicState,
-        clock: &Clock,
+        broker: &BrokerInner,
+        topic: &Arc<TopicState>,
         records: &[Record<'_>],
         acks: Acks,
+        waits: Waits,
     ) -> Result<Vec<Sent>> {
         let partitions = topic.partition_count();
         let mut numbers = Vec::with_capacity(records.len());
@@ -127,7 +151,11 @@ impl Sender {
             numbers.push(number);
         }
         let batch = Batch::sort(records, &numbers);
-        let (appends, now) = batch.append(topic, clock)?;
+        let append = || batch.append(topic, broker.clock());
+        let (appends, now) = match append() {
+            Ok(appended) => appended,
+            Err(error) => when_there_is_room(broker, topic, error, waits, append)?,
+        };
         if acks == Acks::Synced {
             batch.sync(topic, &appends)?;
         }
@@ -136,7 +164,7 @@ impl Sender {
 
     /// The partition of a record, if its number is below `partitions`; the caller checks.
     #[inline]
-    fn choose(&self, record: &Record<'_>, partitions: u32) -> u32 {
+    pub(crate) fn choose(&self, record: &Record<'_>, partitions: u32) -> u32 {
         if let Some(partition) = record.partition {
             return partition;
         }
@@ -175,9 +203,29 @@ impl Sender {
     }
 }
 
+/// Appends what was refused once there is room for it, if the topic is to wait for that or to make it.
+#[cold]
+fn when_there_is_room<T>(
+    broker: &BrokerInner,
+    topic: &Arc<TopicState>,
+    mut error: Error,
+    waits: Waits,
+    append: impl Fn() -> Result<T>,
+) -> Result<T> {
+    let mut patience = Patience::new(waits);
+    while error.is_full() {
+        broker.house().make_room(topic, error, &mut patience)?;
+        match append() {
+            Ok(appended) => return Ok(appended),
+            Err(again) => error = again,
+        }
+    }
+    Err(error)
+}
+
 /// Refuses what no partition would take, before a partition is chosen.
 #[inline]
-fn check(topic: &TopicState, record: &Record<'_>) -> Result<()> {
+pub(crate) fn check(topic: &TopicState, record: &Record<'_>) -> Result<()> {
     if record.headers.len() > MAX_HEADERS {
         let (topic, count) = (topic.name().to_string(), record.headers.len());
         return Err(Error::TooManyHeaders { topic, count, max: MAX_HEADERS });
@@ -228,8 +276,15 @@ impl<'a, 'r> Batch<'a, 'r> {
         for (_, records, appender) in &locked {
             appends.push(appender.writer.measure_batch(records, now)?);
         }
-        for ((_, _, appender), append) in locked.iter_mut().zip(&appends) {
-            appender.writer.prepare_batch(append, now)?;
+        let mut each = locked.iter_mut().zip(&appends);
+        let refused = each.find_map(|((_, _, appender), append)| {
+            appender.writer.prepare_batch(append, now).err()
+        });
+        if let Some(error) = refused {
+            for (_, _, appender) in &mut locked {
+                appender.writer.give_back();
+            }
+            return Err(error);
         }
         let mut filled = Vec::with_capacity(locked.len());
         for ((_, records, appender), append) in locked.iter_mut().zip(&appends) {

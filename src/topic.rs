@@ -7,17 +7,22 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::admission::Admission;
 use crate::background::Background;
+use crate::clock::Clock;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::growing_list::GrowingList;
 use crate::log::{Around, Gate, PartitionName, Recovery};
 use crate::partition::Partition;
+use crate::quota::Quota;
+use crate::record_quota::RecordQuota;
 use crate::recovery_mode::HowToOpen;
+use crate::relief::Relief;
 use crate::storage::{Storage, remove_tree};
 use crate::topic_metadata::Metadata;
 
@@ -39,6 +44,10 @@ pub(crate) struct Surroundings {
     pub(crate) background: Arc<dyn Background>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) how: HowToOpen,
+    pub(crate) clock: Clock,
+    /// What all topics take on disk.
+    pub(crate) quota: Arc<Quota>,
+    pub(crate) relief: Arc<dyn Relief>,
 }
 
 /// A topic that is open.
@@ -49,7 +58,13 @@ pub(crate) struct TopicState {
     dir: PathBuf,
     around: Surroundings,
     partitions: GrowingList<Arc<Partition>>,
+    /// What it takes on disk, and how many records it has that count.
+    quota: Arc<Quota>,
+    records: Arc<RecordQuota>,
     config: RwLock<Arc<TopicConfig>>,
+    /// Counts how often the settings were changed. Stored with Release when they were, loaded with Acquire
+    /// before they are read.
+    changes: AtomicU64,
     /// Held while settings or partitions are changed, and says whether they may be. Comes before the
     /// append locks.
     changing: Mutex<Gate>,
@@ -108,13 +123,21 @@ impl TopicState {
             .sync_dir(&dir)
             .map_err(|error| Error::io("syncing topic directory", &dir, error))?;
         let partitions = metadata.config.partitions;
+        let name: Arc<str> = name.into();
+        let config = &metadata.config;
+        let quota = Quota::of_topic(&name, config.max_bytes, &around.quota);
+        let records = Arc::new(RecordQuota::new(&name));
+        records.set_limits(config.max_records, config.stale_age());
         let topic = Self {
-            name: name.into(),
+            name,
             id: metadata.id,
             dir,
             around: around.clone(),
             partitions: GrowingList::new(),
+            quota,
+            records,
             config: RwLock::new(Arc::new(metadata.config)),
+            changes: AtomicU64::new(0),
             changing: Mutex::new(Gate::Open),
         };
         let mut recoveries = Vec::new();
@@ -130,11 +153,12 @@ impl TopicState {
         let name =
             PartitionName { topic: Arc::clone(&self.name), topic_id: self.id, partition: number };
         let dir = self.dir.join(number.to_string());
-        let Surroundings { storage, background, admission, how } = &self.around;
-        let around = Around { storage, admission, how: *how };
+        let Surroundings { storage, background, admission, how, clock, relief, .. } = &self.around;
+        let (quota, records, now) = (&self.quota, &self.records, clock.moment());
+        let around = Around { storage, admission, how: *how, quota, records, now };
         let (writer, recovery) = crate::log::open(&around, &dir, name, self.config())?;
-        let partition =
-            Partition::new(writer, Arc::clone(background), Arc::clone(&self.around.admission));
+        let (background, admission) = (Arc::clone(background), Arc::clone(admission));
+        let partition = Partition::new(writer, background, admission, Arc::clone(relief));
         if recovery.is_some() && !how.read_only {
             partition.seal_later();
         }
@@ -153,6 +177,23 @@ impl TopicState {
 
     pub(crate) fn config(&self) -> Arc<TopicConfig> {
         Arc::clone(&self.config.read())
+    }
+
+    /// How often the settings were changed: what was read of them before counts no longer when this has
+    /// moved.
+    #[inline]
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// What it takes on disk.
+    pub(crate) fn quota(&self) -> &Arc<Quota> {
+        &self.quota
+    }
+
+    /// How many records it has that count.
+    pub(crate) fn records(&self) -> &RecordQuota {
+        &self.records
     }
 
     #[inline]
@@ -228,7 +269,10 @@ impl TopicState {
         let metadata = Metadata { id: self.id, config };
         metadata.store(&*self.around.storage, &self.dir)?;
         let config = Arc::new(metadata.config);
+        self.quota.set_max(config.max_bytes);
+        self.records.set_limits(config.max_records, config.stale_age());
         *self.config.write() = Arc::clone(&config);
+        self.changes.fetch_add(1, Ordering::Release);
         for partition in self.partitions() {
             partition.lock().writer.set_config(Arc::clone(&config));
         }
@@ -306,6 +350,7 @@ impl TopicState {
             return (result, None);
         }
         *changing = Gate::Deleted;
+        self.quota.detach();
         drop(held);
         for (partition, appender) in locked {
             partition.shut_locked(appender, Gate::Deleted);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::broker::{Broker, BrokerInner, IfPresent};
 use crate::config::TopicConfig;
 use crate::error::Result;
+use crate::housekeeping::Waits;
 use crate::partitioner::Partitioner;
 use crate::record::Record;
 use crate::sender::{Acks, Sender, Sent};
@@ -109,6 +110,12 @@ impl Topic {
         (*self.state.config()).clone()
     }
 
+    /// The most one of its records may take in the log at this moment, in bytes.
+    pub(crate) fn max_record_bytes(&self) -> Result<u64> {
+        self.broker.check_owner()?;
+        Ok(self.state.config().max_record_bytes)
+    }
+
     /// How many partitions it has at this moment; they are numbered from 0.
     #[must_use]
     pub fn partitions(&self) -> u32 {
@@ -122,7 +129,7 @@ impl Topic {
     /// As [`Producer::send`](crate::Producer::send).
     #[inline]
     pub fn send(&self, record: Record<'_>) -> Result<Sent> {
-        self.sender.send(&self.state, self.broker.clock(), &record, self.sender.acks)
+        self.send_with(record, self.sender.acks)
     }
 
     /// Sends one record, waiting for `acks` whatever the handle is set to.
@@ -132,7 +139,22 @@ impl Topic {
     /// As [`Producer::send`](crate::Producer::send).
     #[inline]
     pub fn send_with(&self, record: Record<'_>, acks: Acks) -> Result<Sent> {
-        self.sender.send(&self.state, self.broker.clock(), &record, acks)
+        self.sender.send(&self.broker, &self.state, &record, acks, Waits::AsTopicSays)
+    }
+
+    /// As [`send`](Self::send), waiting for room or not.
+    #[inline]
+    pub(crate) fn send_waiting(&self, record: Record<'_>, waits: Waits) -> Result<Sent> {
+        self.sender.send(&self.broker, &self.state, &record, self.sender.acks, waits)
+    }
+
+    /// As [`send_batch`](Self::send_batch), waiting for room or not.
+    pub(crate) fn send_batch_waiting(
+        &self,
+        records: &[Record<'_>],
+        waits: Waits,
+    ) -> Result<Vec<Sent>> {
+        self.sender.send_batch(&self.broker, &self.state, records, self.sender.acks, waits)
     }
 
     /// Sends records together, as [`Producer::send_batch`](crate::Producer::send_batch) does.
@@ -150,7 +172,7 @@ impl Topic {
     ///
     /// As [`Producer::send_batch`](crate::Producer::send_batch).
     pub fn send_batch_with(&self, records: &[Record<'_>], acks: Acks) -> Result<Vec<Sent>> {
-        self.sender.send_batch(&self.state, self.broker.clock(), records, acks)
+        self.sender.send_batch(&self.broker, &self.state, records, acks, Waits::AsTopicSays)
     }
 
     /// Waits until every record that was appended to this topic before, by whomever, is on stable
@@ -189,7 +211,9 @@ impl Topic {
     /// [`Error::Io`](crate::Error::Io); in the latter case the records may be gone already.
     pub fn delete_records(&self, partition: u32, before: u64) -> Result<u64> {
         self.state.check_writable()?;
-        self.state.partition(partition)?.delete_below(before)
+        let start = self.state.partition(partition)?.delete_below(before);
+        self.broker.room_keeper().consumed();
+        start
     }
 
     /// The first offset of a partition that can be read.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{TimestampType, TopicConfig};
 use crate::error::{Error, Result};
+use crate::on_full::OnFull;
 use crate::storage::Storage;
 use crate::storage::checked_file::{self, Kind};
 
@@ -19,6 +20,12 @@ pub(crate) const METADATA_FILE: &str = "topic";
 const MAGIC: [u8; 8] = *b"FOREBAYM";
 const KIND: Kind = Kind { magic: MAGIC, version: 2 };
 const FIRST_KIND: Kind = Kind { magic: MAGIC, version: 1 };
+/// Begins the name of the setting that names a group of `consumed_by`.
+const CONSUMED_BY: &str = "consumed_by:";
+/// What `on_full` is stored as; the time of [`OnFull::Block`] is a setting of its own.
+const REJECT: u64 = 0;
+const BLOCK: u64 = 1;
+const DROP_OLDEST: u64 = 2;
 
 /// A topic's identity and settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +86,11 @@ impl Metadata {
     fn encode(&self) -> Stored {
         let config = &self.config;
         let nanos = |age: Duration| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        let (on_full, on_full_timeout) = match config.on_full {
+            OnFull::Reject => (REJECT, None),
+            OnFull::Block { timeout } => (BLOCK, Some(nanos(timeout))),
+            OnFull::DropOldest => (DROP_OLDEST, None),
+        };
         let settings = [
             ("partitions", Some(u64::from(config.partitions))),
             ("segment_bytes", Some(config.segment_bytes)),
@@ -91,15 +103,23 @@ impl Metadata {
             ("retention_records", config.retention_records),
             ("flush_records", config.flush_records),
             ("flush_interval", config.flush_interval.map(nanos)),
+            ("max_bytes", config.max_bytes),
+            ("max_records", config.max_records),
+            ("max_age", config.max_age.map(nanos)),
+            // What is the default is not there: earlier versions know nothing of it.
+            ("on_full", Some(on_full).filter(|on_full| *on_full != REJECT)),
+            ("on_full_timeout", on_full_timeout),
         ];
         let present = settings
             .into_iter()
             .filter_map(|(name, value)| value.map(|value| (name.to_owned(), value)));
-        Stored { id: self.id, settings: present.collect() }
+        let groups = config.consumed_by.iter().map(|group| (format!("{CONSUMED_BY}{group}"), 1));
+        Stored { id: self.id, settings: present.chain(groups).collect() }
     }
 
     fn decode(path: &Path, stored: Stored) -> Result<Self> {
         let mut config = TopicConfig { segment_age: None, ..TopicConfig::default() };
+        let mut timeout = Duration::MAX;
         for (name, value) in stored.settings {
             let age = Some(Duration::from_nanos(value));
             match name.as_str() {
@@ -119,11 +139,23 @@ impl Metadata {
                 "retention_records" => config.retention_records = Some(value),
                 "flush_records" => config.flush_records = Some(value),
                 "flush_interval" => config.flush_interval = age,
+                "max_bytes" => config.max_bytes = Some(value),
+                "max_records" => config.max_records = Some(value),
+                "max_age" => config.max_age = age,
+                "on_full" if value == BLOCK => config.on_full = OnFull::Block { timeout },
+                "on_full" if value == DROP_OLDEST => config.on_full = OnFull::DropOldest,
+                "on_full_timeout" => timeout = Duration::from_nanos(value),
+                group if group.starts_with(CONSUMED_BY) => {
+                    config.consumed_by.extend(group.strip_prefix(CONSUMED_BY).map(str::to_owned));
+                }
                 _ => {
                     let detail = format!("this version knows no setting {name} of {value}");
                     return Err(Error::corrupt(path, 0, detail));
                 }
             }
+        }
+        if let OnFull::Block { timeout: stored } = &mut config.on_full {
+            *stored = timeout;
         }
         Ok(Self { id: stored.id, config })
     }
@@ -165,7 +197,16 @@ mod tests {
     #[test]
     fn every_setting_is_read_back() {
         let storage = MemoryStorage::new(1);
-        for metadata in [metadata(), Metadata { id: 1, config: TopicConfig::default() }] {
+        let bounded = TopicConfig::new()
+            .max_bytes(1 << 20)
+            .max_records(9)
+            .max_age(Duration::from_secs(3))
+            .consumed_by(["b", "a: b", "a"])
+            .on_full(OnFull::Block { timeout: Duration::from_micros(5) });
+        let dropping = bounded.clone().on_full(OnFull::DropOldest);
+        let configs = [TopicConfig::default(), bounded, dropping];
+        let others = configs.map(|config| Metadata { id: 1, config });
+        for metadata in others.into_iter().chain([metadata()]) {
             metadata.store(&storage, Path::new("/")).expect("store");
             assert_eq!(Metadata::load(&storage, Path::new("/")).expect("load"), metadata);
         }

@@ -13,6 +13,7 @@
 #   tests/battery.sh merge DIR        adds to the corpus what fuzzing has found, as small as it goes
 #   tests/battery.sh corpus           B6: the inputs fuzzers have found, replayed; any toolchain
 #   tests/battery.sh segments         a hundred thousand segments in one partition
+#   tests/battery.sh loggers          tracing-subscriber and env_logger write to a topic; any toolchain
 #   tests/battery.sh miri             the memory model and a simulated disk under Miri (nightly)
 #
 # Says SKIPPED, and is content, where a tool is missing and cannot be added.
@@ -132,6 +133,11 @@ corpus() {
         cargo test --manifest-path tests/fuzz/Cargo.toml --no-default-features --lib -- --quiet
 }
 
+loggers() {
+    step "loggers that write to a topic"
+    CARGO_TARGET_DIR="$target/log_writers" cargo test --manifest-path tests/log_writers/Cargo.toml -- --nocapture
+}
+
 miri() {
     need_nightly miri rust-src
     cargo +nightly miri setup >/dev/null 2>&1 || skip "Miri cannot be set up"
@@ -144,16 +150,16 @@ miri() {
 
 case "${1:-}" in
 kill) shift && kill_loop "$@" ;;
-crash | disk | inject | damage | segments | tsan | loom | fuzz | merge | corpus | miri) "$@" ;;
+crash | disk | inject | damage | segments | tsan | loom | fuzz | merge | corpus | loggers | miri) "$@" ;;
 all)
     # Each in a shell of its own, so that one that is skipped does not end the others.
-    for part in crash damage kill disk inject segments loom tsan miri corpus "fuzz 620"; do
+    for part in crash damage kill disk inject segments loom tsan miri corpus loggers "fuzz 620"; do
         # shellcheck disable=SC2086
         "$0" $part
     done
     ;;
 *)
-    sed -n '4,17p' "$0"
+    sed -n '4,18p' "$0"
     exit 2
     ;;
 esac

@@ -12,14 +12,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use forebay::{
-    Acks, Batch, Broker, Consumer, Error, Reader, Record, RecoveryMode, ResetTo, Start, Topic,
-    TopicConfig,
+    Acks, Batch, Broker, Consumer, Error, OutgoingRecord, Reader, Record, RecoveryMode, ResetTo,
+    SinkBatch, Start, Topic, TopicConfig, WhenRefused,
 };
 
 /// What a child may take; each does what takes milliseconds.
@@ -176,6 +177,43 @@ fn count(dir: &Path) -> usize {
 }
 
 #[test]
+fn a_writer_in_a_child_sends_nothing_and_its_unfinished_line_stays_the_parents() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+    let mut fails = topic.writer();
+    let mut drops = topic.writer().when_refused(WhenRefused::Drop);
+    fails.write_all(b"begun").expect("write");
+    drops.write_all(b"begun").expect("write");
+    let owner = std::process::id();
+    let is_refused = |result: std::io::Result<()>| {
+        let Err(error) = result else { return false };
+        let inside = error.get_ref().and_then(|inside| inside.downcast_ref::<Error>());
+        matches!(inside, Some(Error::Forked { owner: named }) if *named == owner)
+    };
+    let before = files(dir.path());
+    let child = Child::fork(|| {
+        let mut made_here = topic.writer();
+        let checks = [
+            is_refused(fails.write_all(b" and ended\nmore\n")),
+            is_refused(fails.flush()),
+            is_refused(made_here.write_all(b"line\n")),
+            drops.write_all(b" and ended\nmore\n").is_ok(),
+            drops.flush().is_ok(),
+            drops.dropped() == 2,
+        ];
+        drop((std::mem::replace(&mut fails, topic.writer()), made_here));
+        drop(std::mem::replace(&mut drops, topic.writer()));
+        first_wrong(&checks)
+    });
+    child.must_end_well();
+    assert_same(&before, &files(dir.path()));
+    fails.write_all(b" and ended\n").expect("write");
+    drop(drops);
+    assert_eq!(topic.latest_offset(0).expect("end"), 2);
+}
+
+#[test]
 fn whatever_would_change_something_is_an_error_that_names_the_owner() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let mut held = handles(dir.path());
@@ -305,10 +343,53 @@ fn a_child_waits_for_nobody() {
     channel.close().expect("the parent goes on");
 }
 
+/// A child has no threads of a forwarder to wait for, and takes no lock one of them may have held.
+#[test]
+fn a_child_forwards_nothing_and_waits_for_no_forwarder() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
+    let forwarder = broker
+        .forwarder("g")
+        .subscribe(["t"])
+        .batch_records(1)
+        .start(|_: &SinkBatch| Ok(()))
+        .expect("start");
+    let owner = std::process::id();
+    let mut forwarder = Some(forwarder);
+    // The threads are kept busy, so that a fork meets them with and without their lock.
+    for _ in 0..10 {
+        for _ in 0..200 {
+            topic.send(Record::new("x")).expect("send");
+        }
+        Child::fork(|| {
+            let Some(forwarder) = forwarder.take() else { return 90 };
+            forwarder.pause();
+            forwarder.resume();
+            let code = first_wrong(&[
+                forwarder.stats().delivered_records == 0,
+                forwarder.stopped().is_some(),
+                is_forked(forwarder.lag(), owner),
+                is_forked(forwarder.wait(Duration::MAX), owner),
+                is_forked(forwarder.stop(Duration::MAX), owner),
+            ]);
+            drop(forwarder);
+            code
+        })
+        .must_end_well();
+    }
+    let forwarder = forwarder.expect("the parent's is its own");
+    while forwarder.lag().expect("lag") > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let report = forwarder.stop(PATIENCE).expect("stop");
+    assert_eq!(report.stats.delivered_records, 2000);
+}
+
 /// Takes what belongs to the child, in the child: a value and everything it owns is there twice, once
 /// in each process.
 #[expect(unsafe_code, reason = "the closure that runs in the child only borrows it")]
-fn copy_of(held: *const Handles) -> Handles {
+fn copy_of<T>(held: *const T) -> T {
     // SAFETY: called in a child alone, which ends without dropping the one this is read from.
     unsafe { held.read() }
 }
@@ -451,4 +532,51 @@ fn a_child_never_waits_for_what_another_thread_held() {
     let sent: u64 = (0..2).map(|partition| topic.latest_offset(partition).expect("end")).sum();
     drop(held);
     assert_eq!(count(dir.path()) as u64, sent);
+}
+
+/// Nobody appends in a child, whatever its parent's threads were doing, and nothing of a producer is let
+/// go of there.
+#[test]
+fn a_child_does_not_wait_for_the_threads_of_an_asynchronous_producer() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    broker.create_topic("t", TopicConfig::new()).expect("create");
+    let owner = std::process::id();
+    for linger in [Duration::ZERO, Duration::from_micros(100), Duration::from_secs(3600)] {
+        let producer = broker.async_producer().linger(linger).open().expect("open");
+        let input = producer.input().expect("input").clone();
+        let successes = producer.successes();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    producer.send("t", Record::new("v")).expect("the parent goes on");
+                    input.send(OutgoingRecord::new("t", "w")).expect("the parent goes on");
+                }
+            });
+            for _ in 0..20 {
+                std::thread::sleep(Duration::from_millis(1));
+                let long = Duration::from_secs(3600);
+                let ticket = producer.send("t", Record::new("v")).expect("accepted");
+                let child = Child::fork(|| {
+                    let refused = [
+                        is_forked(producer.send("t", Record::new("x")), owner),
+                        is_forked(producer.flush(long), owner),
+                        is_forked(producer.close(long), owner),
+                        is_forked(producer.waiting_records(), owner),
+                        // What is known stays known.
+                        ticket.try_wait().is_some() || is_forked(ticket.wait(), owner),
+                    ];
+                    drop(copy_of(&raw const ticket));
+                    drop(copy_of(&raw const successes));
+                    drop(copy_of(&raw const producer));
+                    first_wrong(&refused)
+                });
+                child.must_end_well();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            sending.join().expect("no panic");
+        });
+        producer.close(Duration::from_secs(30)).expect("the parent closes");
+    }
 }

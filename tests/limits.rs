@@ -4,9 +4,11 @@
 
 #![cfg(unix)]
 
+use std::fs::File;
+use std::io::Write;
 use std::process::Command;
 
-use forebay::{Acks, Broker, Error, Record, Start, TopicConfig};
+use forebay::{Acks, Broker, Error, Record, Start, TopicConfig, WhenRefused};
 
 /// Runs one of the tests below in a process of its own, under a limit.
 fn under(limit: &str, test: &str) {
@@ -137,6 +139,15 @@ fn map_again() {
     }
     broker.flush().expect("flush");
     let end = topic.latest_offset(0).expect("end");
+    // Whoever seals them has let them go when their indexes are there, or a moment later.
+    let indexes = || {
+        let entries = std::fs::read_dir(dir.path().join("topics/t/0")).expect("list").flatten();
+        entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "index")).count()
+    };
+    while indexes() < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(100));
     // The host takes all there is, but for crumbs.
     let mut hog = Vec::new();
     for bytes in [64 << 20, 16 << 20, 4 << 20, 1 << 20, 256 << 10] {
@@ -174,8 +185,6 @@ fn a_sync_that_finds_no_descriptor_poisons_nothing() {
 #[test]
 #[ignore = "run by the other test, under a limit"]
 fn sync_without_descriptors() {
-    use std::fs::File;
-
     if !is_limited() {
         return;
     }
@@ -218,6 +227,49 @@ fn sync_without_descriptors() {
     let broker = Broker::open(dir.path()).expect("reopen");
     assert!(broker.recovery_report().partitions.is_empty());
     assert_eq!(broker.committed("g", "t", 0).expect("committed"), Some(2.into()));
+}
+
+/// A record that a writer has sent and could not sync is in the topic: written again it would be there
+/// twice.
+#[test]
+fn a_line_that_cannot_be_synced_yet_is_taken_and_synced_later() {
+    under("-n 60", "write_without_descriptors");
+}
+
+#[test]
+#[ignore = "run by the other test, under a limit"]
+fn write_without_descriptors() {
+    if !is_limited() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic = broker.create_topic("t", TopicConfig::new()).expect("create").acks(Acks::Synced);
+    topic.send_with(Record::new("x"), Acks::Written).expect("send");
+    let open = || File::open(dir.path());
+    let mut others: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
+    let (mut fails, mut drops) = (topic.writer(), topic.writer().when_refused(WhenRefused::Drop));
+    fails.write_all(b"one\ntwo\n").expect("they are in the topic");
+    drops.write_all(b"three\n").expect("it never fails");
+    for _ in 0..3 {
+        let refused = [fails.flush(), fails.write_all(b"four\n")];
+        for refused in refused {
+            let error = refused.expect_err("it is to be synced first");
+            let inside = error.get_ref().and_then(|inside| inside.downcast_ref());
+            assert!(matches!(inside, Some(Error::NotSynced { .. })), "{error}");
+        }
+        drops.flush().expect("it never fails");
+    }
+    let offsets =
+        || (topic.synced_offset(0).expect("offset"), topic.latest_offset(0).expect("end"));
+    assert_eq!(offsets(), (0, 4));
+    others.truncate(others.len() - 2);
+    fails.flush().expect("there is a descriptor");
+    assert_eq!(offsets(), (4, 4));
+    fails.write_all(b"four\n").expect("write");
+    drops.write_all(b"five\n").expect("write");
+    assert_eq!(offsets(), (6, 6));
+    assert_eq!((fails.dropped(), drops.dropped()), (0, 0));
 }
 
 #[test]

@@ -239,6 +239,7 @@ impl Consumer {
         let commits = self.by_topic(placed);
         let at = self.broker.clock().now().as_millis();
         let written = group.commit(&self.link, &commits, backwards, at)?;
+        self.broker.room_keeper().consumed();
         for (place, offset) in placed {
             match backwards {
                 Backwards::Allow => self.progress.rewound(*place, offset.offset),

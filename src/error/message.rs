@@ -41,6 +41,9 @@ impl fmt::Display for Error {
                 f,
                 "sending to topic {topic:?}: {count} records for one partition, a batch may have {max}"
             ),
+            Self::TopicFull { topic, limit } => {
+                write!(f, "sending to topic {topic:?}: it is full, its limit is {limit}")
+            }
             Self::NotAssigned { topic, partition } => {
                 write!(f, "partition {partition} of topic {topic:?} is not read here")
             }
@@ -52,6 +55,16 @@ impl fmt::Display for Error {
                 f,
                 "offset {offset} lies outside partition {partition} of topic {topic:?}, which has {earliest} to {latest}"
             ),
+            Self::ProducerClosed => write!(f, "the asynchronous producer is closed"),
+            Self::BufferFull { topic, records, bytes } => write!(
+                f,
+                "sending to topic {topic:?}: {records} records of {bytes} bytes wait to be sent, and there was no room for another in time"
+            ),
+            Self::LargerThanBuffer { topic, bytes, buffer_bytes } => write!(
+                f,
+                "sending to topic {topic:?}: a record of {bytes} bytes is larger than the producer's buffer of {buffer_bytes}"
+            ),
+            Self::NotSent { unsent } => write!(f, "not everything was sent: {unsent}"),
             _ => self.fmt_of_files(f),
         }
     }
@@ -78,6 +91,11 @@ impl Error {
             Self::StorageFull { path, bytes } => {
                 write!(f, "no room for {bytes} more bytes for {}", path.display())
             }
+            Self::BrokerFull { path, max_bytes } => write!(
+                f,
+                "the topics in {} take the {max_bytes} bytes they may take together",
+                path.display()
+            ),
             Self::Poisoned { topic, partition, cause } => write!(
                 f,
                 "partition {partition} of topic {topic:?} takes no records since a sync failed ({cause}), reopen the broker"

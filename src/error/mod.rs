@@ -7,8 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::on_full::TopicLimit;
 use crate::timestamp::Timestamp;
+use crate::unsent::Unsent;
 
+mod io_error;
 mod message;
 
 /// The result of every fallible call of this crate.
@@ -98,7 +101,8 @@ pub enum Error {
         /// The timestamp that was given.
         timestamp: Timestamp,
     },
-    /// A batch has more records for one partition than a frame can count.
+    /// A batch has more records for one partition than a frame can count, or than the topic may hold
+    /// ([`max_records`](crate::TopicConfig::max_records)).
     TooManyRecords {
         /// The topic.
         topic: String,
@@ -106,6 +110,25 @@ pub enum Error {
         count: usize,
         /// How many are possible.
         max: usize,
+    },
+    /// The topic has reached one of its limits, and none of what it holds may go.
+    ///
+    /// Nothing was sent. Sending works again when what is there was consumed or has expired.
+    TopicFull {
+        /// The topic.
+        topic: String,
+        /// The limit.
+        limit: TopicLimit,
+    },
+    /// The topics of the broker together take what they may,
+    /// [`max_total_bytes`](crate::BrokerBuilder::max_total_bytes).
+    ///
+    /// Nothing was sent. Sending works again when something was deleted.
+    BrokerFull {
+        /// The broker's directory.
+        path: PathBuf,
+        /// What they may take, in bytes.
+        max_bytes: u64,
     },
     /// The partition is not one that this reader or consumer reads at this moment.
     NotAssigned {
@@ -288,6 +311,33 @@ pub enum Error {
         /// What kind of file system it is.
         kind: &'static str,
     },
+    /// The asynchronous producer was closed, and takes no more records.
+    ProducerClosed,
+    /// The asynchronous producer holds as many records, or bytes, as it may, and there was no room for
+    /// this one in time. Nothing was accepted.
+    BufferFull {
+        /// The topic the record was for.
+        topic: String,
+        /// How many records wait.
+        records: usize,
+        /// What they take in memory, in bytes.
+        bytes: usize,
+    },
+    /// The record takes more memory than the asynchronous producer may hold at all. Nothing was
+    /// accepted.
+    LargerThanBuffer {
+        /// The topic the record was for.
+        topic: String,
+        /// What it takes, in bytes.
+        bytes: usize,
+        /// What may be held, in bytes.
+        buffer_bytes: usize,
+    },
+    /// The asynchronous producer could not send everything it had accepted, or not in time.
+    NotSent {
+        /// What was not sent, by topic.
+        unsent: Unsent,
+    },
     /// The operating system refused something.
     Io {
         /// What was being done.
@@ -320,6 +370,11 @@ impl Error {
         } else {
             Self::io(action, path, source)
         }
+    }
+
+    /// Whether it tells that there is no room for a record at this moment.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::TopicFull { .. } | Self::BrokerFull { .. } | Self::StorageFull { .. })
     }
 
     /// Whether it tells of records that are gone, once.

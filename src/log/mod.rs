@@ -5,6 +5,8 @@
 //! the holder of that lock works with; [`LogCursor`] is a place to read from. Recovery happens in
 //! [`open`].
 
+mod ages;
+mod aging;
 mod checkpoint;
 mod cursor;
 mod flush;
@@ -26,5 +28,6 @@ pub(crate) use flush::FlushKind;
 pub(crate) use gaps::{GAPS_FILE, Gap, Gaps};
 pub(crate) use listing::{Found, Listing};
 pub(crate) use recovery::{Around, Recovery, open};
+pub(crate) use retention::Keep;
 pub(crate) use shared::{Gate, Log, PartitionName};
-pub(crate) use writer::{Appended, Chores, LogWriter, Sealing};
+pub(crate) use writer::{Appended, Chores, Encoded, LogWriter, Sealing};

@@ -24,13 +24,16 @@ use super::checkpoint::{CHECKPOINT_FILE, Checkpoint, RecoveryPoint, Tail};
 use super::gaps::Gaps;
 use super::limit::{Limit, check_mark};
 use super::listing::{Found, Listing};
-use super::shared::{Log, Offsets, PartitionName, recovery_point};
+use super::shared::{Log, NewLog, Offsets, PartitionName, recovery_point};
 use super::slot::Slot;
 use super::writer::LogWriter;
 use crate::admission::Admission;
+use crate::clock::Moment;
 use crate::config::TopicConfig;
 use crate::damage::Damage;
 use crate::error::{Error, Result};
+use crate::quota::{Quota, Room};
+use crate::record_quota::RecordQuota;
 use crate::recovery_mode::{HowToOpen, RecoveryMode};
 use crate::segment::{
     DEFAULT_INDEX_INTERVAL, SEGMENT_HEADER_BYTES, Scan, Segment, Summary, log_path, offset_path,
@@ -63,12 +66,17 @@ pub(crate) struct Recovery {
     pub(crate) duration: Duration,
 }
 
-/// What a log needs of the broker it is opened for.
+/// What a log needs of the broker and the topic it is opened for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Around<'a> {
     pub(crate) storage: &'a Arc<dyn Storage>,
     pub(crate) admission: &'a Arc<Admission>,
     pub(crate) how: HowToOpen,
+    /// What the topic takes on disk.
+    pub(crate) quota: &'a Arc<Quota>,
+    /// How many records it has.
+    pub(crate) records: &'a Arc<RecordQuota>,
+    pub(crate) now: Moment,
 }
 
 /// Opens the log in `dir`, which exists, recovering it if it was not closed cleanly.
@@ -78,7 +86,7 @@ pub(crate) fn open(
     name: PartitionName,
     config: Arc<TopicConfig>,
 ) -> Result<(LogWriter, Option<Recovery>)> {
-    let Around { storage, admission, how } = *around;
+    let Around { storage, admission, how, .. } = *around;
     let begun = Instant::now();
     // In this order, so that whoever only looks, while the owner goes on writing, finds segments
     // that reach as far as what he was told before.
@@ -88,15 +96,16 @@ pub(crate) fn open(
         return Err(Error::corrupt(&path, 0, format!("numbers that no log has: {checkpoint:?}")));
     }
     let early = if how.read_only { load_mark(&**storage, dir)? } else { None };
-    let listing = Listing::of(&**storage, dir)?;
+    let mut listing = Listing::of(&**storage, dir)?;
     for stranger in &listing.strangers {
         let path = dir.join(stranger);
         log::warn!("{} is not a file of this log and is left alone", path.display());
     }
     let gaps = Gaps::load(&**storage, dir)?;
-    let mut opening = Opening::new(storage, dir, name.topic_id, &checkpoint, how);
+    let mut opening = Opening::new(around, dir, name.topic_id, &checkpoint);
     opening.gaps = gaps;
     opening.clear(&listing.leftovers)?;
+    opening.clear_passed(&mut listing.segments)?;
     if listing.has_indexes {
         opening.check_beginning(&listing.segments)?;
     }
@@ -118,8 +127,20 @@ pub(crate) fn open(
         end: opening.next_offset,
         synced: opening.durable,
     };
-    let log = Arc::new(Log::new(name, dir, storage, opening.slots, offsets, opening.gaps));
-    Ok((LogWriter::new(log, config, Arc::clone(admission), opening.tail), recovery))
+    let (slots, gaps, tail) = (opening.slots, opening.gaps, opening.tail);
+    let quota = Quota::of_partition(around.quota);
+    let room = Room { admission: Arc::clone(admission), quota: Arc::clone(&quota) };
+    let log = Arc::new(Log::new(NewLog {
+        name,
+        dir,
+        storage,
+        slots,
+        offsets,
+        gaps,
+        quota,
+        opened: around.now,
+    }));
+    Ok((LogWriter::new(log, config, room, Arc::clone(around.records), tail), recovery))
 }
 
 fn load_mark(storage: &dyn Storage, dir: &Path) -> Result<Option<DurableMark>> {
@@ -133,6 +154,8 @@ struct Opening<'a> {
     dir: &'a Path,
     topic_id: u64,
     how: HowToOpen,
+    /// The wall clock, in milliseconds.
+    now: i64,
     point: Option<RecoveryPoint>,
     log_start: u64,
     slots: Vec<Slot>,
@@ -149,20 +172,15 @@ struct Opening<'a> {
 }
 
 impl<'a> Opening<'a> {
-    fn new(
-        storage: &'a Arc<dyn Storage>,
-        dir: &'a Path,
-        topic_id: u64,
-        checkpoint: &Checkpoint,
-        how: HowToOpen,
-    ) -> Self {
+    fn new(around: &Around<'a>, dir: &'a Path, topic_id: u64, checkpoint: &Checkpoint) -> Self {
         let point = checkpoint.recovery;
         let next_offset = point.map_or(checkpoint.log_start, |point| point.next_offset);
         Self {
-            storage,
+            storage: around.storage,
             dir,
             topic_id,
-            how,
+            how: around.how,
+            now: around.now.wall,
             point,
             log_start: checkpoint.log_start,
             slots: Vec::new(),
@@ -201,6 +219,19 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
+    /// Removes segments of a log all of which was deleted: without a recovery point, nothing that begins
+    /// before the log is a part of it.
+    fn clear_passed(&self, found: &mut Vec<Found>) -> Result<()> {
+        if self.point.is_some() {
+            return Ok(());
+        }
+        let passed = found.partition_point(|found| found.base_offset < self.log_start);
+        for passed in found.drain(..passed).filter(|_| !self.how.read_only) {
+            self.remove(passed.base_offset)?;
+        }
+        Ok(())
+    }
+
     /// Refuses a log that was sealed before and has neither a recovery point nor its first segment: what
     /// is there is not behind a torn tail, but behind a checkpoint that is missing.
     fn check_beginning(&self, found: &[Found]) -> Result<()> {
@@ -219,7 +250,7 @@ impl<'a> Opening<'a> {
     fn trust(&mut self, found: &[Found]) -> Result<()> {
         let Some(point) = self.point else { return Ok(()) };
         let below = found.iter().filter(|found| found.base_offset < point.base_offset);
-        self.slots.extend(below.map(|found| Slot::stored(found.base_offset)));
+        self.slots.extend(below.map(Slot::stored));
         if let Some(first) = found.first().filter(|first| first.base_offset > self.log_start) {
             let path = log_path(self.dir, self.log_start);
             let (starts, first) = (self.log_start, first.base_offset);
@@ -278,7 +309,7 @@ impl<'a> Opening<'a> {
     ) -> Result<bool> {
         self.tail = Tail::Clean(*point);
         if found.len == point.position {
-            self.slots.push(Slot::stored(found.base_offset));
+            self.slots.push(Slot::stored(found));
             return Ok(true);
         }
         let segment = Segment::open(self.storage, self.dir, found.base_offset, self.topic_id)?;
@@ -290,7 +321,7 @@ impl<'a> Opening<'a> {
         if scan.position == position && cut == 0 {
             // Nothing but reserved space behind what was durable. Who wrote it did not close, so it is
             // not gone on with: what was lost there could come back behind what is written anew.
-            self.slots.push(Slot::stored(found.base_offset));
+            self.slots.push(Slot::stored(&self.as_cut(found, &scan)));
             self.tail = Tail::Sealed(*point);
         } else {
             self.keep(found, &scan)?;
@@ -421,10 +452,12 @@ impl<'a> Opening<'a> {
             log_bytes: scan.position as u64,
             next_offset: scan.next_offset,
             max_timestamp: scan.max_timestamp,
-            last_append: -1,
+            // What is not known is not taken to be long ago: nothing is deleted too early for it.
+            last_append: self.now,
         };
+        let found = &self.as_cut(found, scan);
         if self.how.read_only {
-            self.slots.push(Slot::stored(found.base_offset));
+            self.slots.push(Slot::stored(found));
         } else {
             let path = log_path(self.dir, found.base_offset);
             let file = self
@@ -437,7 +470,7 @@ impl<'a> Opening<'a> {
             // What lies below the recovery point was synced.
             let point = self.point.filter(|point| point.base_offset == found.base_offset);
             let from = point.map_or(0, |point| point.position);
-            self.slots.push(Slot::recovered(found.base_offset, file, from, summary));
+            self.slots.push(Slot::recovered(found, file, from, summary));
         }
         self.tail = Tail::Sealed(recovery_point(found.base_offset, &summary));
         #[cfg(test)]
@@ -448,6 +481,11 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
+    /// The segment as it is once its file ends with its last frame.
+    fn as_cut(&self, found: &Found, scan: &Scan) -> Found {
+        if self.how.read_only { *found } else { Found { len: scan.position as u64, ..*found } }
+    }
+
     /// Writes down how what lies behind damage is found: nobody finds it by reading the segment from
     /// its beginning.
     fn keep_way(&self, found: &Found, scan: &Scan, summary: &Summary) -> Result<()> {
@@ -456,6 +494,7 @@ impl<'a> Opening<'a> {
             return Ok(());
         }
         let stored = segment.store_index(Some(scan.index.clone()), summary);
+        let stored = stored.map(drop);
         stored.map_err(|error| Error::space("writing the indexes of", segment.path(), 0, error))
     }
 
@@ -500,7 +539,7 @@ impl<'a> Opening<'a> {
         for path in [offset_path(&log), time_path(&log), log] {
             match self.storage.remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("removing segment behind the cut", &path, error));
+                    return Err(Error::io("removing segment", &path, error));
                 }
                 _ => {}
             }

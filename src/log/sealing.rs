@@ -81,6 +81,13 @@ impl Log {
             sealed.to_store = Some(recovery_point(slot.base_offset(), &summary));
             let segment = self.segment(&slot)?;
             let stored = segment.store_index(index, &summary);
+            // What was there before, and stays, is counted.
+            let index_bytes = stored.as_ref().map_or(Some(0), |bytes| *bytes);
+            if let (Ok(()), Some(index_bytes)) = (&trimmed, index_bytes) {
+                let bytes = summary.log_bytes + index_bytes;
+                self.quota().charge(bytes);
+                self.quota().give_back(slot.set_file_bytes(bytes));
+            }
             let path = segment.path();
             troubles.extend(
                 trimmed.err().map(|error| Error::io("cutting the reserve of", path, error)),

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::quota::Quota;
 use crate::segment::{Segment, SegmentHeader, Summary};
 use crate::storage::durable_mark::{DurableMark, MarkFile};
 use crate::storage::{Storage, was_not_begun};
@@ -22,6 +24,7 @@ use crate::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard, RwLock};
 #[cfg(test)]
 use crate::tests::{Planted, is_planted};
 
+use super::ages::Ages;
 use super::checkpoint::{RecoveryPoint, Sealed};
 use super::gaps::{Gap, Gaps};
 use super::slot::Slot;
@@ -61,6 +64,19 @@ pub(super) struct Offsets {
     pub(super) synced: u64,
 }
 
+/// What a log is made of.
+#[derive(Debug)]
+pub(super) struct NewLog<'a> {
+    pub(super) name: PartitionName,
+    pub(super) dir: &'a Path,
+    pub(super) storage: &'a Arc<dyn Storage>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) offsets: Offsets,
+    pub(super) gaps: Gaps,
+    pub(super) quota: Arc<Quota>,
+    pub(super) opened: Moment,
+}
+
 /// The shared side of a partition's log.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -79,6 +95,10 @@ pub(crate) struct Log {
     /// Offsets that no segment holds.
     gaps: Gaps,
     durability: Durability,
+    /// What its segments and indexes take on disk.
+    quota: Arc<Quota>,
+    /// How old its segments are. A leaf lock, taken by whoever deletes what is too old.
+    pub(super) ages: parking_lot::Mutex<Ages>,
     /// Where it is written down how far the log is durable; opened by the first sync. A leaf lock,
     /// taken by whoever syncs.
     mark: Mutex<Option<MarkFile>>,
@@ -92,14 +112,9 @@ pub(crate) struct Log {
 
 impl Log {
     /// A log with these segments, which ends with `end_offset` and is durable up to `synced`.
-    pub(super) fn new(
-        name: PartitionName,
-        dir: &Path,
-        storage: &Arc<dyn Storage>,
-        slots: Vec<Slot>,
-        offsets: Offsets,
-        gaps: Gaps,
-    ) -> Self {
+    pub(super) fn new(new: NewLog<'_>) -> Self {
+        let NewLog { name, dir, storage, slots, offsets, gaps, quota, opened } = new;
+        quota.charge(slots.iter().map(|slot| slot.file_bytes().load(Ordering::Relaxed)).sum());
         let slots = slots.into_iter().map(Arc::new);
         Self {
             name,
@@ -110,6 +125,8 @@ impl Log {
             end_offset: AtomicU64::new(offsets.end),
             gaps,
             durability: Durability::new(offsets.synced),
+            quota,
+            ages: parking_lot::Mutex::new(Ages::new(opened, offsets.end)),
             mark: Mutex::default(),
             gate: AtomicU8::new(Gate::Open as u8),
             sealing: Mutex::default(),
@@ -128,6 +145,11 @@ impl Log {
     #[cfg(loom)]
     pub(super) fn planted(&self) -> Misordered {
         self.planted.get().copied().unwrap_or_default()
+    }
+
+    /// What its segments and indexes take on disk.
+    pub(crate) fn quota(&self) -> &Arc<Quota> {
+        &self.quota
     }
 
     pub(super) fn storage(&self) -> &Arc<dyn Storage> {
@@ -176,7 +198,13 @@ impl Log {
 
     /// Forgets a segment that holds nothing. Called under the append lock.
     pub(super) fn remove_slot(&self, base_offset: u64) {
-        self.slots.write().retain(|slot| slot.base_offset() != base_offset);
+        self.slots.write().retain(|slot| {
+            let stays = slot.base_offset() != base_offset;
+            if !stays {
+                self.quota.give_back(slot.file_bytes().load(Ordering::Relaxed));
+            }
+            stays
+        });
     }
 
     /// The segment of a slot, mapped now if it is not.
@@ -361,19 +389,40 @@ impl Log {
         self.start_offset.store(offset, Ordering::Release);
     }
 
-    /// Forgets the segments that lie wholly below `offset` and before the one that begins with
-    /// `keep`, and returns where they begin, oldest first.
-    pub(super) fn forget_below(&self, offset: u64, keep: u64) -> Vec<u64> {
+    /// Whether the segment that begins with `base_offset` is the last, and is not being written.
+    pub(super) fn holds_nothing_behind(&self, base_offset: u64) -> bool {
+        let last = self.slots.read().back().cloned();
+        last.is_some_and(|last| last.base_offset() == base_offset && !last.is_live())
+    }
+
+    /// Forgets the segments that lie wholly below `offset`, and returns them, oldest first.
+    /// The one that begins with `keep` stays, and those behind it; without `keep` all go that begin below.
+    pub(super) fn forget_below(&self, offset: u64, keep: Option<u64>) -> Vec<Arc<Slot>> {
         let mut slots = self.slots.write();
         let mut forgotten = Vec::new();
-        while let (Some(first), Some(second)) = (slots.front(), slots.get(1))
-            && second.base_offset() <= offset
-            && first.base_offset() < keep
+        let is_passed = |first: &Slot, second: Option<&Arc<Slot>>| match keep {
+            None => first.base_offset() < offset,
+            Some(keep) => {
+                first.base_offset() < keep
+                    && second.is_some_and(|second| second.base_offset() <= offset)
+            }
+        };
+        while let Some(first) = slots.front()
+            && is_passed(first, slots.get(1))
         {
-            forgotten.push(first.base_offset());
-            slots.pop_front();
+            self.quota.give_back(first.file_bytes().load(Ordering::Relaxed));
+            forgotten.extend(slots.pop_front());
         }
         forgotten
+    }
+
+    /// Takes back segments that were forgotten and could not be removed, oldest first.
+    pub(super) fn remember(&self, forgotten: &[Arc<Slot>]) {
+        let mut slots = self.slots.write();
+        for slot in forgotten.iter().rev() {
+            self.quota.charge(slot.file_bytes().load(Ordering::Relaxed));
+            slots.push_front(Arc::clone(slot));
+        }
     }
 
     /// The gap that `offset` lies in, if a repair left one there.
@@ -403,7 +452,7 @@ impl Log {
     }
 
     /// Where the first segment begins.
-    fn first_base(&self) -> Option<u64> {
+    pub(crate) fn first_base(&self) -> Option<u64> {
         self.slots.read().front().map(|first| first.base_offset())
     }
 

@@ -7,9 +7,10 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use super::listing::Found;
 use crate::error::Result;
 use crate::segment::{Segment, SparseIndex, Summary};
 use crate::storage::{Storage, StorageFile, not_begun};
@@ -25,6 +26,14 @@ pub(crate) struct Slot {
     /// directory and loaded by the next one that syncs; the group commit puts them in order, so
     /// Relaxed is enough.
     entry_durable: AtomicBool,
+    /// What the files take, in bytes; shared with the segment's writer while there is one. Relaxed: it
+    /// publishes nothing but itself.
+    file_bytes: Arc<AtomicU64>,
+    /// When it was last appended to, in milliseconds of the wall clock; `NOT_KNOWN` until somebody
+    /// asks, or it was rolled. Relaxed, as `file_bytes`.
+    last_append: AtomicI64,
+    /// The same by the monotonic clock, once it is known. Relaxed, as `file_bytes`.
+    appended: AtomicI64,
     /// A leaf lock, held for a few instructions and while a segment is mapped.
     held: Mutex<Held>,
 }
@@ -44,22 +53,37 @@ struct Held {
     rolled: Option<Summary>,
 }
 
+/// Stands for a time that was not looked for yet.
+const NOT_KNOWN: i64 = i64::MIN;
+
 impl Slot {
     /// A segment on disk whose bytes and entry are durable.
-    pub(crate) fn stored(base_offset: u64) -> Self {
+    pub(crate) fn stored(found: &Found) -> Self {
+        Self::new(found.base_offset, Arc::new(AtomicU64::new(found.file_bytes())))
+    }
+
+    fn new(base_offset: u64, file_bytes: Arc<AtomicU64>) -> Self {
         let held =
             Held { strong: None, weak: Weak::new(), unsynced: None, found: None, rolled: None };
-        Self { base_offset, entry_durable: AtomicBool::new(true), held: Mutex::new(held) }
+        Self {
+            base_offset,
+            entry_durable: AtomicBool::new(true),
+            file_bytes,
+            last_append: AtomicI64::new(NOT_KNOWN),
+            appended: AtomicI64::new(NOT_KNOWN),
+            held: Mutex::new(held),
+        }
     }
 
     /// A segment on disk that will not be written again and may not be durable from the byte `from` on.
     pub(crate) fn recovered(
-        base_offset: u64,
+        found: &Found,
         file: Arc<dyn StorageFile>,
         from: u64,
         summary: Summary,
     ) -> Self {
-        let slot = Self::stored(base_offset);
+        let slot = Self::stored(found);
+        slot.last_append.store(summary.last_append, Ordering::Relaxed);
         slot.entry_durable.store(false, Ordering::Relaxed);
         {
             let mut held = slot.held.lock();
@@ -71,8 +95,12 @@ impl Slot {
     }
 
     /// A segment that is being written, in a new file.
-    pub(crate) fn live(segment: &Arc<Segment>, file: &Arc<dyn StorageFile>) -> Self {
-        let slot = Self::stored(segment.base_offset());
+    pub(crate) fn live(
+        segment: &Arc<Segment>,
+        file: &Arc<dyn StorageFile>,
+        file_bytes: &Arc<AtomicU64>,
+    ) -> Self {
+        let slot = Self::new(segment.base_offset(), Arc::clone(file_bytes));
         slot.entry_durable.store(false, Ordering::Relaxed);
         slot.revive(segment, file);
         slot
@@ -80,7 +108,44 @@ impl Slot {
 
     /// Says that nothing will be appended any more, and what the segment came to.
     pub(crate) fn roll(&self, summary: Summary) {
+        self.last_append.store(summary.last_append, Ordering::Relaxed);
         self.held.lock().rolled = Some(summary);
+    }
+
+    /// What its files take, in bytes.
+    pub(crate) fn file_bytes(&self) -> &Arc<AtomicU64> {
+        &self.file_bytes
+    }
+
+    /// Says what its files take, in bytes, and returns what they took before.
+    pub(super) fn set_file_bytes(&self, bytes: u64) -> u64 {
+        self.file_bytes.swap(bytes, Ordering::Relaxed)
+    }
+
+    /// When it was last appended to, in milliseconds of the monotonic clock.
+    pub(super) fn appended(&self) -> Option<i64> {
+        Some(self.appended.load(Ordering::Relaxed)).filter(|at| *at != NOT_KNOWN)
+    }
+
+    pub(super) fn set_appended(&self, at: i64) {
+        self.appended.store(at, Ordering::Relaxed);
+    }
+
+    /// Says that it was appended to since.
+    pub(super) fn forget_appended(&self) {
+        self.appended.store(NOT_KNOWN, Ordering::Relaxed);
+    }
+
+    /// When it was last appended to, in milliseconds of the wall clock, found out by `find` if that is
+    /// not known.
+    pub(super) fn last_append(&self, find: impl FnOnce() -> i64) -> i64 {
+        let known = self.last_append.load(Ordering::Relaxed);
+        if known != NOT_KNOWN {
+            return known;
+        }
+        let found = find();
+        self.last_append.store(found, Ordering::Relaxed);
+        found
     }
 
     /// What the segment came to, if it waits to be sealed.
@@ -113,6 +178,12 @@ impl Slot {
         let segment = Arc::new(Segment::open(storage, dir, self.base_offset, topic_id)?);
         held.weak = Arc::downgrade(&segment);
         Ok(segment)
+    }
+
+    /// Whether it is being written.
+    pub(crate) fn is_live(&self) -> bool {
+        let held = self.held.lock();
+        held.rolled.is_none() && held.strong.is_some()
     }
 
     /// The segment, if it is being written.

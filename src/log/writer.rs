@@ -10,12 +10,13 @@ use super::checkpoint::Tail;
 use super::flush::{Flush, FlushKind, FlushSchedule};
 use super::shared::{Gate, Log, recovery_point, running_max};
 use super::slot::Slot;
-use crate::admission::Admission;
 use crate::config::{TimestampType, TopicConfig};
 use crate::error::{Error, Result};
+use crate::quota::Room;
 use crate::record::Record;
 use crate::record_codec;
-use crate::segment::{Append, NewSegment, Pages, SEGMENT_HEADER_BYTES, SegmentWriter};
+use crate::record_quota::RecordQuota;
+use crate::segment::{Append, NewSegment, Pages, Reopening, SEGMENT_HEADER_BYTES, SegmentWriter};
 use crate::storage::Stage;
 use crate::storage::frame::{APPEND_TIME, Filled, HEADER_BYTES, MAX_RECORDS, stride};
 use crate::timestamp::Timestamp;
@@ -35,8 +36,11 @@ pub(crate) struct Appended {
 pub(crate) struct LogWriter {
     log: Arc<Log>,
     config: Arc<TopicConfig>,
-    admission: Arc<Admission>,
+    room: Room,
+    records: Arc<RecordQuota>,
     next_offset: u64,
+    /// The offset below which records were granted; `u64::MAX` where they need not be.
+    granted: u64,
     /// The broker's time of the last append; with `AppendTime` no record gets an earlier one.
     last_append: i64,
     /// The largest timestamp of the whole log; right once `active` is open.
@@ -44,33 +48,50 @@ pub(crate) struct LogWriter {
     active: Option<SegmentWriter>,
     /// When the current segment is old enough to be rolled, in milliseconds.
     roll_at: i64,
+    /// Before this time it is rolled too, where records are deleted by their age: it was made in the
+    /// future, since when the clock was set back, and must not wait until the clock comes there.
+    roll_before: i64,
     tail: Tail,
-    /// Whether a segment was rolled since [`take_chores`](Self::take_chores) was last asked.
-    rolled: bool,
+    /// What came to pass since [`take_chores`](Self::take_chores) was last asked: some of `ROLLED` and
+    /// `TIGHT`.
+    news: u8,
     flush: FlushSchedule,
 }
+
+/// A segment was rolled.
+const ROLLED: u8 = 1;
+/// Records are nearly as many as they may be.
+const TIGHT: u8 = 2;
+/// No segment holds more records: offsets in it are 32 bits wide.
+const MAX_SEGMENT_RECORDS: u64 = 1 << 32;
 
 impl LogWriter {
     pub(super) fn new(
         log: Arc<Log>,
         config: Arc<TopicConfig>,
-        admission: Arc<Admission>,
+        room: Room,
+        records: Arc<RecordQuota>,
         tail: Tail,
     ) -> Self {
         let next_offset = log.end_offset();
-        Self {
+        let mut writer = Self {
             flush: FlushSchedule::new(&config, next_offset),
             next_offset,
             log,
             config,
-            admission,
+            room,
+            records,
+            granted: u64::MAX,
             last_append: Timestamp::MIN.as_millis(),
             max_timestamp: -1,
             active: None,
             roll_at: i64::MAX,
+            roll_before: i64::MIN,
             tail,
-            rolled: false,
-        }
+            news: 0,
+        };
+        writer.set_counting();
+        writer
     }
 
     pub(crate) fn log(&self) -> &Arc<Log> {
@@ -80,11 +101,54 @@ impl LogWriter {
     /// Uses other settings from the next append on.
     pub(crate) fn set_config(&mut self, config: Arc<TopicConfig>) {
         if let Some(active) = &mut self.active {
-            active.set_index_interval(config.index_interval_bytes);
+            let max_records = config.segment_records().min(MAX_SEGMENT_RECORDS);
+            active.set_limits(config.index_interval_bytes, max_records);
         }
         self.config = config;
+        self.set_counting();
         self.set_roll_time();
         self.flush.set(&self.config, self.next_offset);
+    }
+
+    /// Begins or ends to count records.
+    fn set_counting(&mut self) {
+        let partition = self.log.name().partition;
+        if self.config.counts_records() == (self.granted != u64::MAX) {
+            return;
+        }
+        if self.config.counts_records() {
+            self.granted = self.next_offset;
+            self.records.join(partition, self.log.start_offset(), self.next_offset);
+        } else {
+            self.records.leave(partition, self.granted);
+            self.granted = u64::MAX;
+        }
+    }
+
+    /// Asks for so many records more to be appended.
+    #[cold]
+    fn grant(&mut self, records: u32) -> Result<()> {
+        let wanted = self.next_offset + u64::from(records);
+        self.records.take(wanted - self.granted)?;
+        self.granted = wanted;
+        if self.records.is_tight() {
+            self.news |= TIGHT;
+        }
+        Ok(())
+    }
+
+    /// Gives back what was granted for records that then were not appended.
+    #[cold]
+    pub(crate) fn give_back(&mut self) {
+        if self.granted != u64::MAX {
+            self.records.give_back(self.granted - self.next_offset);
+            self.granted = self.next_offset;
+        }
+    }
+
+    /// When something was last appended, by the wall clock in milliseconds.
+    pub(super) fn last_append(&self) -> i64 {
+        self.active.as_ref().map_or(self.last_append, |active| active.summary().last_append)
     }
 
     /// Says that a flush begins that was asked for some time ago: what comes from here on asks for
@@ -103,7 +167,7 @@ impl LogWriter {
                 self.too_large((HEADER_BYTES + body_bytes) as u64, self.config.max_record_bytes)
             );
         }
-        self.prepare(body_bytes, now)?;
+        self.prepare(body_bytes, 1, now)?;
         let append = Append {
             offset: self.next_offset,
             count: 1,
@@ -160,7 +224,7 @@ impl LogWriter {
 
     /// Makes room for what [`measure_batch`](Self::measure_batch) has measured.
     pub(crate) fn prepare_batch(&mut self, append: &Append, now: Timestamp) -> Result<()> {
-        self.prepare(append.body_bytes, now)
+        self.prepare(append.body_bytes, append.count, now)
     }
 
     /// Writes a batch that was measured and prepared, so that nobody can see it yet.
@@ -202,13 +266,23 @@ impl LogWriter {
     /// Makes sure that a frame can be appended, rolling or growing if need be. Changes nothing
     /// that a reader could see, and on failure nothing at all.
     #[inline]
-    fn prepare(&mut self, body_bytes: usize, now: Timestamp) -> Result<()> {
+    fn prepare(&mut self, body_bytes: usize, records: u32, now: Timestamp) -> Result<()> {
         self.log.check_gate()?;
         self.log.check_poison()?;
+        if self.next_offset + u64::from(records) > self.granted {
+            self.grant(records)?;
+            return self.make_room(body_bytes, now).inspect_err(|_| self.give_back());
+        }
+        self.make_room(body_bytes, now)
+    }
+
+    #[inline]
+    fn make_room(&mut self, body_bytes: usize, now: Timestamp) -> Result<()> {
         let stride = stride(HEADER_BYTES + body_bytes);
+        let is_young = self.is_young(now);
         if let Some(active) = &mut self.active
             && active.has_room(stride, self.next_offset)
-            && now.as_millis() < self.roll_at
+            && is_young
         {
             return active.reserve(stride);
         }
@@ -252,9 +326,10 @@ impl LogWriter {
     fn next_segment(&mut self, stride: usize, now: Timestamp) -> Result<()> {
         if self.active.is_none() {
             self.resume(now)?;
+            let is_young = self.is_young(now);
             if let Some(active) = &mut self.active
                 && active.has_room(stride, self.next_offset)
-                && now.as_millis() < self.roll_at
+                && is_young
             {
                 return active.reserve(stride);
             }
@@ -285,16 +360,16 @@ impl LogWriter {
         let interval = self.config.index_interval_bytes;
         let capacity = self.capacity(0);
         let (storage, dir) = (log.storage(), log.dir());
-        let (base_offset, admission) = (last.base_offset, &self.admission);
-        let active = SegmentWriter::reopen(
-            storage,
-            dir,
-            base_offset,
+        let reopening = Reopening {
+            base_offset: last.base_offset,
             capacity,
-            &summary,
-            interval,
-            admission,
-        )?;
+            max_records: self.segment_records(),
+            summary: &summary,
+            index_interval: interval,
+            room: self.room.clone(),
+            file_bytes: slot.file_bytes(),
+        };
+        let active = SegmentWriter::reopen(storage, dir, &reopening)?;
         self.max_timestamp = running_max(active.segment().header(), last.max_timestamp);
         slot.revive(active.segment(), active.file());
         self.active = Some(active);
@@ -306,12 +381,20 @@ impl LogWriter {
     /// Works out when the current segment is old enough to be rolled.
     fn set_roll_time(&mut self) {
         let created = self.active.as_ref().map(|active| active.segment().header().created);
-        let age =
-            self.config.segment_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let age = self.config.segment_lifetime();
+        let age = age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         self.roll_at = match (created, age) {
             (Some(created), Some(age)) => created.saturating_add(age),
             _ => i64::MAX,
         };
+        let is_kept_by_age = self.config.retention_age.or(self.config.max_age).is_some();
+        self.roll_before = created.filter(|_| is_kept_by_age).unwrap_or(i64::MIN);
+    }
+
+    /// Whether the current segment is gone on with, by its age.
+    #[inline]
+    fn is_young(&self, now: Timestamp) -> bool {
+        (self.roll_before..self.roll_at).contains(&now.as_millis())
     }
 
     /// Begins a new segment. On failure the current one stays as it is.
@@ -323,18 +406,21 @@ impl LogWriter {
         let new = NewSegment {
             base_offset: self.next_offset,
             capacity: self.capacity(stride),
+            max_records: self.segment_records(),
             first_frame: stride,
             created: now.as_millis(),
             max_timestamp_before: self.max_timestamp,
             topic_id: log.name().topic_id,
             index_interval: self.config.index_interval_bytes,
             busy: self.active.as_ref().is_some_and(|full| !full.has_room(stride, self.next_offset)),
-            admission: Arc::clone(&self.admission),
+            room: self.room.clone(),
         };
         let active = SegmentWriter::create(log.storage(), log.dir(), &new)?;
-        let slot = Slot::live(active.segment(), active.file());
+        let slot = Slot::live(active.segment(), active.file(), active.file_bytes());
         let full = self.active.replace(active);
-        self.rolled |= full.is_some();
+        if full.is_some() {
+            self.news |= ROLLED;
+        }
         let full = full.map(|full| (full.segment().base_offset(), full.summary()));
         log.add_slot(slot, full);
         self.set_roll_time();
@@ -357,8 +443,12 @@ impl LogWriter {
     }
 
     fn capacity(&self, stride: usize) -> usize {
-        let configured = usize::try_from(self.config.segment_bytes).unwrap_or(usize::MAX);
+        let configured = usize::try_from(self.config.segment_capacity()).unwrap_or(usize::MAX);
         configured.max(SEGMENT_HEADER_BYTES + stride)
+    }
+
+    fn segment_records(&self) -> u64 {
+        self.config.segment_records().min(MAX_SEGMENT_RECORDS)
     }
 
     /// What the last append left to be done, once.
@@ -366,7 +456,7 @@ impl LogWriter {
     pub(crate) fn take_chores(&mut self) -> Option<Chores> {
         let pages = self.active.as_mut().and_then(SegmentWriter::take_pages);
         let flush_is_due = self.flush.is_due(self.next_offset);
-        if pages.is_none() && !self.rolled && !flush_is_due {
+        if pages.is_none() && self.news == 0 && !flush_is_due {
             return None;
         }
         let flush = if flush_is_due {
@@ -374,11 +464,13 @@ impl LogWriter {
         } else {
             Flush::default()
         };
-        Some(Chores { pages, sealing: self.take_rolled(), flush })
+        let news = std::mem::take(&mut self.news);
+        let is_tight = news & TIGHT != 0 || pages.as_ref().is_some_and(Pages::is_tight);
+        Some(Chores { pages, sealing: self.sealing(news), flush, is_tight })
     }
 
-    fn take_rolled(&mut self) -> Option<Sealing> {
-        if !std::mem::take(&mut self.rolled) {
+    fn sealing(&self, news: u8) -> Option<Sealing> {
+        if news & ROLLED == 0 {
             return None;
         }
         Some(if self.log.is_far_behind() { Sealing::Caller } else { Sealing::Background })
@@ -404,6 +496,15 @@ impl LogWriter {
         Some(active.segment().base_offset())
     }
 
+    /// Does not go on with a segment of an earlier broker that holds something below `offset`.
+    pub(super) fn leave_clean_tail(&mut self, offset: u64) {
+        if let Tail::Clean(point) = self.tail
+            && point.base_offset < offset
+        {
+            self.tail = Tail::Sealed(point);
+        }
+    }
+
     /// Writes no more to the segment that is being written; it waits to be sealed.
     pub(super) fn close_active(&mut self) {
         let Some(active) = self.active.take() else { return };
@@ -413,6 +514,62 @@ impl LogWriter {
             slot.roll(summary);
         }
     }
+
+    /// Appends records that lie in a body already, as one frame: a copy and a checksum.
+    ///
+    /// `None`, and nothing has changed, if the topic was altered since they were laid there, so that
+    /// their timestamps are not what it wants or one of them may be too large for it. They are then
+    /// to be appended one by one.
+    pub(crate) fn append_encoded(
+        &mut self,
+        encoded: &Encoded<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Appended>> {
+        let is_append_time = self.config.timestamp_type == TimestampType::AppendTime;
+        if encoded.is_append_time != is_append_time
+            || (HEADER_BYTES + encoded.largest) as u64 > self.config.max_record_bytes
+        {
+            return Ok(None);
+        }
+        let body_bytes = encoded.body.len();
+        if HEADER_BYTES + body_bytes > MAX_FRAME_BYTES {
+            return Err(self.too_large((HEADER_BYTES + body_bytes) as u64, MAX_FRAME_BYTES as u64));
+        }
+        let (timestamp, newest, attributes) = if is_append_time {
+            let time = now.as_millis().max(self.last_append);
+            (time, time, APPEND_TIME)
+        } else {
+            (encoded.timestamp, encoded.newest, 0)
+        };
+        self.prepare(body_bytes, encoded.count, now)?;
+        let append = Append {
+            offset: self.next_offset,
+            count: encoded.count,
+            timestamp,
+            newest,
+            attributes,
+            body_bytes,
+            now: now.as_millis(),
+        };
+        let filled = self.fill(&append, |stage| stage.put(encoded.body));
+        self.publish(&append, &filled)?;
+        let timestamp = Timestamp::from_millis(timestamp);
+        Ok(Some(Appended { offset: append.offset, timestamp }))
+    }
+}
+
+/// Records laid out by [`record_codec::encode`], one behind the other.
+#[derive(Debug)]
+pub(crate) struct Encoded<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) count: u32,
+    /// What the largest takes if its timestamp is that of the frame, in bytes.
+    pub(crate) largest: usize,
+    /// Timestamp of the first record, and the largest one, in milliseconds.
+    pub(crate) timestamp: i64,
+    pub(crate) newest: i64,
+    /// Whether they are without timestamps of their own, for a topic that gives them one.
+    pub(crate) is_append_time: bool,
 }
 
 /// What an append leaves to be done when the append lock has been given back.
@@ -424,6 +581,8 @@ pub(crate) struct Chores {
     pub(crate) sealing: Option<Sealing>,
     /// Whether the log is to be synced, and when.
     pub(crate) flush: Flush,
+    /// Whether the topic is nearly full.
+    pub(crate) is_tight: bool,
 }
 
 /// Who is to seal rolled segments.

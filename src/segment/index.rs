@@ -72,6 +72,14 @@ pub(crate) struct SparseIndex {
 }
 
 impl SparseIndex {
+    /// What both files take without an entry, in bytes.
+    pub(crate) const EMPTY_BYTES: u64 = 2 * HEADER_BYTES as u64;
+
+    /// What entries for so many bytes of log take at the most, with entries so far apart.
+    pub(crate) fn bytes_for(log_bytes: u64, interval: u64) -> u64 {
+        (log_bytes / interval.max(1) + 1) * (OFFSET_ENTRY_BYTES + TIME_ENTRY_BYTES) as u64
+    }
+
     /// Adds an entry behind the others.
     pub(crate) fn push(&mut self, entry: IndexEntry) {
         debug_assert!(self.entries.last().is_none_or(|last| last.position < entry.position));
@@ -90,14 +98,15 @@ impl SparseIndex {
         self.entries.get(after.checked_sub(1)?).copied()
     }
 
-    /// Writes both files, as a cache: unsynced, and it is no harm if they are lost.
+    /// Writes both files, as a cache: unsynced, and it is no harm if they are lost. Returns what they
+    /// take, in bytes.
     pub(crate) fn store(
         &self,
         storage: &dyn Storage,
         log: &Path,
         salt: u64,
         summary: &Summary,
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<u64> {
         let offsets =
             self.encode(OFFSET_MAGIC, OFFSET_ENTRY_BYTES, salt, summary, |entry, bytes| {
                 bytes.extend_from_slice(&entry.offset_delta.to_le_bytes());
@@ -109,7 +118,7 @@ impl SparseIndex {
         });
         storage.write(&offset_path(log), &offsets)?;
         storage.write(&time_path(log), &times)?;
-        Ok(())
+        Ok((offsets.len() + times.len()) as u64)
     }
 
     fn encode(
@@ -280,6 +289,13 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn long(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// When the segment was last appended to, by what its index says; `None` where that is not known.
+pub(crate) fn stored_last_append(storage: &dyn Storage, log: &Path, salt: u64) -> Option<i64> {
+    let bytes = storage.read(&offset_path(log), MAX_BYTES).ok()?;
+    let (summary, _) = open(&bytes, OFFSET_MAGIC, OFFSET_ENTRY_BYTES, salt)?;
+    Some(summary.last_append).filter(|time| *time >= 0)
 }
 
 /// Whether `path` is an index of either kind.

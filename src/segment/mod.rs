@@ -12,4 +12,4 @@ mod writer;
 pub(crate) use header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 pub(crate) use index::{SparseIndex, Summary, files_of, is_index, offset_path, time_path};
 pub(crate) use shared::{DEFAULT_INDEX_INTERVAL, Scan, Segment, log_path};
-pub(crate) use writer::{Append, NewSegment, Pages, SegmentWriter};
+pub(crate) use writer::{Append, NewSegment, Pages, Reopening, SegmentWriter};

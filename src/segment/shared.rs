@@ -16,7 +16,7 @@ use crate::storage::frame::{self, Frame, NoFrame};
 use crate::storage::{Region, Storage};
 
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::index::{IndexBuilder, IndexEntry, SparseIndex, Summary};
+use super::index::{IndexBuilder, IndexEntry, SparseIndex, Summary, stored_last_append};
 
 /// The `.log` file of the segment that starts with `base_offset`.
 pub(crate) fn log_path(dir: &Path, base_offset: u64) -> PathBuf {
@@ -247,19 +247,25 @@ impl Segment {
         self.index.read().clone()
     }
 
-    /// Writes the index files, of `index` or of what the log says. They are a convenience: the
-    /// segment can be read without them.
+    /// Writes the index files, of `index` or of what the log says, and returns what they take, in bytes;
+    /// `None` if they were there. They are a convenience: the segment can be read without them.
     pub(crate) fn store_index(
         &self,
         index: Option<SparseIndex>,
         summary: &Summary,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<u64>> {
         let index = match index {
             Some(index) => index,
-            None if self.has_stored_index() => return Ok(()),
+            None if self.has_stored_index() => return Ok(None),
             None => self.load_index(),
         };
-        index.store(&*self.storage, &self.path, self.header.salt, summary)
+        index.store(&*self.storage, &self.path, self.header.salt, summary).map(Some)
+    }
+
+    /// When it was last appended to, by what its index says, in milliseconds of the wall clock; `None`
+    /// where that is not known.
+    pub(crate) fn stored_last_append(&self) -> Option<i64> {
+        stored_last_append(&*self.storage, &self.path, self.header.salt)
     }
 
     /// Whether index files of the whole log are there.

@@ -4,13 +4,14 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::{IndexBuilder, SparseIndex, Summary};
 use super::shared::{Segment, log_path};
-use crate::admission::Admission;
 use crate::error::{Error, Result};
+use crate::quota::Room;
 use crate::record::Record;
 use crate::storage::frame::{self, APPEND_TIME, Filled, FrameHeader};
 use crate::storage::{MAPPED_FILES_GROW, Region, RegionWriter, Stage, Storage, StorageFile};
@@ -36,6 +37,8 @@ pub(crate) struct NewSegment {
     pub(crate) base_offset: u64,
     /// How large it may become.
     pub(crate) capacity: usize,
+    /// How many records it may hold.
+    pub(crate) max_records: u64,
     /// What its first frame takes.
     pub(crate) first_frame: usize,
     pub(crate) created: i64,
@@ -44,7 +47,20 @@ pub(crate) struct NewSegment {
     pub(crate) index_interval: u64,
     /// Whether the one before it filled up, so that this one will too.
     pub(crate) busy: bool,
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) room: Room,
+}
+
+/// What a segment is gone on with.
+#[derive(Debug)]
+pub(crate) struct Reopening<'a> {
+    pub(crate) base_offset: u64,
+    pub(crate) capacity: usize,
+    pub(crate) max_records: u64,
+    pub(crate) summary: &'a Summary,
+    pub(crate) index_interval: u64,
+    pub(crate) room: Room,
+    /// What its files take, in bytes.
+    pub(crate) file_bytes: &'a Arc<AtomicU64>,
 }
 
 /// Pages that will be stored to soon, of a segment that may be gone by then.
@@ -52,9 +68,16 @@ pub(crate) struct NewSegment {
 pub(crate) struct Pages {
     region: Weak<Region>,
     range: Range<usize>,
+    /// Whether the room for more is running out.
+    is_tight: bool,
 }
 
 impl Pages {
+    /// Whether the room for more is running out.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.is_tight
+    }
+
     /// Has them ready, so that storing to them does not wait for it. What the appender has reached
     /// in the meantime is left to it.
     pub(crate) fn prepare(&self) {
@@ -103,7 +126,12 @@ pub(crate) struct SegmentWriter {
     region: RegionWriter,
     file: Arc<dyn StorageFile>,
     /// Says whether there is room to grow.
-    admission: Arc<Admission>,
+    room: Room,
+    /// What the segment's files take, in bytes, with room for its indexes: stored here and by whoever seals it, loaded by whoever
+    /// deletes it. Relaxed: it publishes nothing but itself.
+    file_bytes: Arc<AtomicU64>,
+    /// How many records it may hold.
+    max_records: u64,
     seed: u32,
     index: IndexBuilder,
     next_offset: u64,
@@ -152,7 +180,37 @@ impl SegmentWriter {
         let first = if new.busy { MAX_STEP } else { FIRST_BYTES };
         let first = if MAPPED_FILES_GROW { first.min(new.capacity) } else { new.capacity };
         let first = first.max(needed);
-        new.admission.check_room(first as u64)?;
+        // Where all of it does not fit, what is needed may.
+        let fitting = [first, FIRST_BYTES.min(first).max(needed), needed];
+        let with_index = |bytes: usize| {
+            let bytes = bytes as u64;
+            bytes + SparseIndex::EMPTY_BYTES + SparseIndex::bytes_for(bytes, new.index_interval)
+        };
+        let take = |bytes: usize| new.room.take(with_index(bytes)).map(|()| bytes);
+        let mut first = take(first);
+        for less in fitting.into_iter().skip(1).filter(|_| MAPPED_FILES_GROW) {
+            first = first.or_else(|_| take(less));
+        }
+        let first = first?;
+        let taken = with_index(first);
+        let mut writer = Self::lay_out(storage, path, file, new, first)
+            .inspect_err(|_| new.room.quota.give_back(taken))?;
+        writer.file_bytes.store(taken, Ordering::Relaxed);
+        if new.busy {
+            writer.prepare_from(0);
+        }
+        writer.set_step();
+        Ok(writer)
+    }
+
+    /// Makes a segment in a new file of `first` bytes.
+    fn lay_out(
+        storage: &Arc<dyn Storage>,
+        path: &Path,
+        file: Arc<dyn StorageFile>,
+        new: &NewSegment,
+        first: usize,
+    ) -> Result<Self> {
         file.allocate(0, first as u64)
             .map_err(|error| Error::space("allocating segment", path, first as u64, error))?;
         let mut region = file
@@ -175,12 +233,14 @@ impl SegmentWriter {
         let shared = Arc::clone(region.region());
         let index = Some(SparseIndex::default());
         let segment = Segment::new(storage, path.to_path_buf(), new.base_offset, shared, index)?;
-        let mut writer = Self {
+        Ok(Self {
             seed: segment.seed(),
             segment: Arc::new(segment),
             region,
             file,
-            admission: Arc::clone(&new.admission),
+            room: new.room.clone(),
+            file_bytes: Arc::default(),
+            max_records: new.max_records,
             index: IndexBuilder::new(new.index_interval, -1),
             next_offset: new.base_offset,
             last_append: new.created,
@@ -188,39 +248,36 @@ impl SegmentWriter {
             prepared: 0,
             pages: None,
             busy: new.busy,
-        };
-        if new.busy {
-            writer.prepare_from(0);
-        }
-        writer.set_step();
-        Ok(writer)
+        })
     }
 
     /// Goes on with a segment that ends with its file, at `summary.log_bytes`.
     pub(crate) fn reopen(
         storage: &Arc<dyn Storage>,
         dir: &Path,
-        base_offset: u64,
-        capacity: usize,
-        summary: &Summary,
-        index_interval: u64,
-        admission: &Arc<Admission>,
+        reopening: &Reopening<'_>,
     ) -> Result<Self> {
+        let Reopening { base_offset, summary, .. } = *reopening;
         let path = log_path(dir, base_offset);
         let committed = usize::try_from(summary.log_bytes).map_err(|_| {
             Error::corrupt(&path, summary.log_bytes, "the segment is too long to map")
         })?;
-        let capacity = capacity.max(committed);
+        let capacity = reopening.capacity.max(committed);
+        let room = reopening.room.clone();
+        let growth = if MAPPED_FILES_GROW { 0 } else { (capacity - committed) as u64 };
+        room.take(growth)?;
         let map = || {
             let file = storage.open(&path)?;
-            if !MAPPED_FILES_GROW {
+            if growth > 0 {
                 file.allocate(summary.log_bytes, capacity as u64)?;
             }
             let region = file.map_writer(capacity, committed)?;
             Ok((file, region))
         };
         let (file, region) = map()
+            .inspect_err(|_| room.quota.give_back(growth))
             .map_err(|error| Error::space("mapping segment", &path, capacity as u64, error))?;
+        reopening.file_bytes.fetch_add(growth, Ordering::Relaxed);
         let shared = Arc::clone(region.region());
         let segment = Segment::new(storage, path, base_offset, shared, None)?;
         // A look-up now rather than at the first seek: from here on this writer adds to the index.
@@ -230,8 +287,10 @@ impl SegmentWriter {
             segment: Arc::new(segment),
             region,
             file,
-            admission: Arc::clone(admission),
-            index: IndexBuilder::new(index_interval, summary.max_timestamp),
+            room,
+            file_bytes: Arc::clone(reopening.file_bytes),
+            max_records: reopening.max_records,
+            index: IndexBuilder::new(reopening.index_interval, summary.max_timestamp),
             next_offset: summary.next_offset,
             last_append: summary.last_append,
             step_at: 0,
@@ -248,6 +307,11 @@ impl SegmentWriter {
         &self.segment
     }
 
+    /// What its files take, in bytes.
+    pub(crate) fn file_bytes(&self) -> &Arc<AtomicU64> {
+        &self.file_bytes
+    }
+
     /// Whether nothing has been appended to it.
     pub(crate) fn is_empty(&self) -> bool {
         self.next_offset == self.segment.base_offset()
@@ -262,7 +326,7 @@ impl SegmentWriter {
     #[inline]
     pub(crate) fn has_room(&self, stride: usize, offset: u64) -> bool {
         stride <= self.region.capacity() - self.region.committed()
-            && u32::try_from(offset - self.segment.base_offset()).is_ok()
+            && offset - self.segment.base_offset() < self.max_records
     }
 
     /// Makes sure that `stride` more bytes can be stored. On failure nothing has changed.
@@ -307,7 +371,8 @@ impl SegmentWriter {
         let end = (start + 2 * self.prepare_step()).min(self.region.limit());
         if start < end && !self.region.uses_calls() {
             let region = Arc::downgrade(self.region.region());
-            self.pages = Some(Pages { region, range: start..end });
+            let is_tight = self.is_tight();
+            self.pages = Some(Pages { region, range: start..end, is_tight });
             self.prepared = end;
         }
     }
@@ -316,16 +381,39 @@ impl SegmentWriter {
     fn grow(&mut self, end: usize) -> Result<()> {
         let limit = self.region.limit();
         let step = limit.clamp(FIRST_BYTES, MAX_STEP);
-        let new_limit = (limit + step).max(end).min(self.region.capacity());
-        if new_limit <= limit {
-            return Ok(());
+        let wanted = (limit + step).max(end).min(self.region.capacity());
+        // Where a step does not fit, what is needed may.
+        let needed = end.next_multiple_of(FIRST_BYTES).min(wanted);
+        let result = match self.grow_to(wanted) {
+            Err(_) if needed < wanted && limit < needed => self.grow_to(needed),
+            other => other,
+        };
+        if self.pages.is_none() && self.is_tight() {
+            let region = Arc::downgrade(self.region.region());
+            self.pages = Some(Pages { region, range: 0..0, is_tight: true });
         }
-        self.admission.check_room((new_limit - limit) as u64)?;
+        result
+    }
+
+    fn grow_to(&mut self, new_limit: usize) -> Result<()> {
+        let limit = self.region.limit();
+        let Some(bytes) = new_limit.checked_sub(limit).filter(|bytes| *bytes > 0) else {
+            return Ok(());
+        };
+        let taken = bytes as u64 + SparseIndex::bytes_for(bytes as u64, self.index.interval);
+        self.room.take(taken)?;
         self.file.allocate(limit as u64, new_limit as u64).map_err(|error| {
-            Error::space("growing segment", self.segment.path(), (new_limit - limit) as u64, error)
+            self.room.quota.give_back(taken);
+            Error::space("growing segment", self.segment.path(), bytes as u64, error)
         })?;
+        self.file_bytes.fetch_add(taken, Ordering::Relaxed);
         self.region.set_limit(new_limit);
         Ok(())
+    }
+
+    /// Whether the room for more is running out.
+    fn is_tight(&self) -> bool {
+        self.room.quota.is_tight()
     }
 
     /// Pages that somebody else should prepare, once.
@@ -400,9 +488,10 @@ impl SegmentWriter {
         }
     }
 
-    /// Sets how far apart index entries are from here on.
-    pub(crate) fn set_index_interval(&mut self, bytes: u64) {
-        self.index.interval = bytes;
+    /// Sets how far apart index entries are, and how many records it may hold, from here on.
+    pub(crate) fn set_limits(&mut self, index_interval: u64, max_records: u64) {
+        self.index.interval = index_interval;
+        self.max_records = max_records;
     }
 }
 

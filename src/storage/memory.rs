@@ -65,6 +65,15 @@ impl MemoryStorage {
         self.tree.lock().find_parent(path)
     }
 
+    /// How long all files are together, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let length = |node: &Node| match node {
+            Node::File(file) => file.len().unwrap_or(0),
+            Node::Dir(_) => 0,
+        };
+        self.tree.lock().nodes.values().map(length).sum()
+    }
+
     /// The file at `path`.
     pub(super) fn file(&self, path: &Path) -> io::Result<Arc<MemoryFile>> {
         self.tree.lock().file(path)

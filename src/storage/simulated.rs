@@ -94,8 +94,8 @@ struct State {
     fail: Option<(u64, io::ErrorKind, Failure)>,
     /// Whether there is no room for anything more.
     is_full: bool,
-    /// How much room the disk says it has.
-    free_bytes: Option<u64>,
+    /// How long all files may be together, in bytes, by what the disk says of its room.
+    capacity: Option<u64>,
     /// What files held when a sync of theirs failed: from then on those bytes count as clean, and
     /// are not written by a later sync.
     given_up: HashMap<NodeId, Vec<u8>>,
@@ -144,7 +144,7 @@ impl SimulatedDisk {
             cut_at: None,
             fail: None,
             is_full: false,
-            free_bytes: None,
+            capacity: None,
             given_up: HashMap::new(),
             after_cut: None,
             durable,
@@ -201,8 +201,9 @@ impl SimulatedDisk {
         self.shared.state.lock().is_full = is_full;
     }
 
-    /// Says how many bytes are free, for whoever keeps a reserve of them; `None`, the default, for
-    /// a disk without end. Nothing is counted: it stays so until it is said again.
+    /// Says how many bytes are free now, for whoever keeps a reserve of them; `None`, the default, for
+    /// a disk without end. From then on files that grow take from it, and what is cut or removed gives
+    /// back.
     ///
     /// ```
     /// use forebay::testing::SimulatedDisk;
@@ -219,7 +220,8 @@ impl SimulatedDisk {
     /// # Ok::<(), forebay::Error>(())
     /// ```
     pub fn set_free_bytes(&self, free: Option<u64>) {
-        self.shared.state.lock().free_bytes = free;
+        let used = self.shared.memory.bytes();
+        self.shared.state.lock().capacity = free.map(|free| used.saturating_add(free));
     }
 
     /// A disk of its own that holds what is on stable storage here, and nothing else: what the
@@ -511,8 +513,11 @@ impl Storage for Arc<Simulation> {
     }
 
     fn space(&self, _path: &Path) -> io::Result<Option<Space>> {
-        let free = self.state.lock().free_bytes;
-        Ok(free.map(|free| Space { free, total: SIMULATED_BYTES }))
+        let capacity = self.state.lock().capacity;
+        Ok(capacity.map(|capacity| {
+            let free = capacity.saturating_sub(self.memory.bytes());
+            Space { free, total: SIMULATED_BYTES }
+        }))
     }
 
     fn random(&self) -> u64 {

@@ -13,11 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
 use crate::admission::Admission;
+use crate::clock::Moment;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::log::checkpoint::Checkpoint;
 use crate::log::{Around, Budget, Log, LogCursor, LogWriter, PartitionName, open};
+use crate::quota::Quota;
 use crate::record::Record;
+use crate::record_quota::RecordQuota;
 use crate::recovery_mode::HowToOpen;
 use crate::storage::Storage;
 use crate::storage::memory::MemoryStorage;
@@ -58,7 +61,15 @@ fn log(planted: Planted) -> LogWriter {
     let config = TopicConfig::new().segment_bytes(TWO_RECORDS).index_interval_bytes(1 << 20);
     let admission = Arc::new(Admission::new(&storage, Path::new(DIR), None));
     let how = HowToOpen::default();
-    let around = Around { storage: &storage, admission: &admission, how };
+    let (quota, records) = (Quota::of_broker("/".into(), None), RecordQuota::new(&name.topic));
+    let around = Around {
+        storage: &storage,
+        admission: &admission,
+        how,
+        quota: &quota,
+        records: &Arc::new(records),
+        now: Moment { wall: 0, monotonic: 0 },
+    };
     let (writer, _) = open(&around, Path::new(DIR), name, Arc::new(config)).expect("open");
     writer.log().plant(planted);
     writer

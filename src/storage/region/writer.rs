@@ -15,11 +15,18 @@ use super::shared::{Memory, Region, out_of_memory, read_at};
 use crate::sync::Planted;
 
 impl Region {
-    /// Copies the whole of `file` into memory.
+    /// Copies the whole of `file` into memory. Its owner, another process perhaps, may cut the reserve off
+    /// meanwhile; then it is read as it is without.
     pub(crate) fn read_whole(file: &File) -> io::Result<Arc<Self>> {
-        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-        let mut bytes = vec![0; len];
-        read_at(file, &mut bytes, 0)?;
+        let len = || usize::try_from(file.metadata()?.len()).map_err(io::Error::other);
+        let mut bytes = vec![0; len()?];
+        while let Err(error) = read_at(file, &mut bytes, 0) {
+            let shorter = len()?;
+            if error.kind() != io::ErrorKind::UnexpectedEof || shorter >= bytes.len() {
+                return Err(error);
+            }
+            bytes.truncate(shorter);
+        }
         Self::copy_of(&bytes)
     }
 
