@@ -226,6 +226,8 @@ impl Log {
                     _ => {}
                 }
             }
+            // Only now: others may take the room at once.
+            self.quota().give_back(slot.file_bytes().load(Ordering::Relaxed));
         }
         if !doomed.is_empty() {
             storage

@@ -397,6 +397,7 @@ impl Log {
 
     /// Forgets the segments that lie wholly below `offset`, and returns them, oldest first.
     /// The one that begins with `keep` stays, and those behind it; without `keep` all go that begin below.
+    /// Their bytes are counted until their files are gone.
     pub(super) fn forget_below(&self, offset: u64, keep: Option<u64>) -> Vec<Arc<Slot>> {
         let mut slots = self.slots.write();
         let mut forgotten = Vec::new();
@@ -410,7 +411,6 @@ impl Log {
         while let Some(first) = slots.front()
             && is_passed(first, slots.get(1))
         {
-            self.quota.give_back(first.file_bytes().load(Ordering::Relaxed));
             forgotten.extend(slots.pop_front());
         }
         forgotten
@@ -420,7 +420,6 @@ impl Log {
     pub(super) fn remember(&self, forgotten: &[Arc<Slot>]) {
         let mut slots = self.slots.write();
         for slot in forgotten.iter().rev() {
-            self.quota.charge(slot.file_bytes().load(Ordering::Relaxed));
             slots.push_front(Arc::clone(slot));
         }
     }
