@@ -206,6 +206,9 @@ impl Slot {
         let (file, found) = {
             let held = self.held.lock();
             let Some(file) = &held.unsynced else { return Ok(()) };
+            if let Some(segment) = &held.strong {
+                segment.count_sync();
+            }
             (Arc::clone(file), held.found.clone())
         };
         #[cfg(test)]

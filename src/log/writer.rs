@@ -413,6 +413,7 @@ impl LogWriter {
             topic_id: log.name().topic_id,
             index_interval: self.config.index_interval_bytes,
             busy: self.active.as_ref().is_some_and(|full| !full.has_room(stride, self.next_offset)),
+            large_pages: self.active.as_ref().is_some_and(SegmentWriter::large_pages),
             room: self.room.clone(),
         };
         let active = SegmentWriter::create(log.storage(), log.dir(), &new)?;
@@ -454,9 +455,9 @@ impl LogWriter {
     /// What the last append left to be done, once.
     #[inline]
     pub(crate) fn take_chores(&mut self) -> Option<Chores> {
-        let pages = self.active.as_mut().and_then(SegmentWriter::take_pages);
+        let left = self.active.as_mut().and_then(SegmentWriter::take_left);
         let flush_is_due = self.flush.is_due(self.next_offset);
-        if pages.is_none() && self.news == 0 && !flush_is_due {
+        if left.is_none() && self.news == 0 && !flush_is_due {
             return None;
         }
         let flush = if flush_is_due {
@@ -465,7 +466,8 @@ impl LogWriter {
             Flush::default()
         };
         let news = std::mem::take(&mut self.news);
-        let is_tight = news & TIGHT != 0 || pages.as_ref().is_some_and(Pages::is_tight);
+        let (pages, room_is_tight) = left.unwrap_or_default();
+        let is_tight = news & TIGHT != 0 || room_is_tight;
         Some(Chores { pages, sealing: self.sealing(news), flush, is_tight })
     }
 
@@ -576,7 +578,7 @@ pub(crate) struct Encoded<'a> {
 #[derive(Debug)]
 pub(crate) struct Chores {
     /// Pages to be prepared.
-    pub(crate) pages: Option<Pages>,
+    pub(crate) pages: Option<Arc<Pages>>,
     /// Whether there is a segment to be sealed, and by whom.
     pub(crate) sealing: Option<Sealing>,
     /// Whether the log is to be synced, and when.

@@ -6,10 +6,12 @@
 
 mod header;
 mod index;
+mod pages;
 mod shared;
 mod writer;
 
 pub(crate) use header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 pub(crate) use index::{SparseIndex, Summary, files_of, is_index, offset_path, time_path};
+pub(crate) use pages::Pages;
 pub(crate) use shared::{DEFAULT_INDEX_INTERVAL, Scan, Segment, log_path};
-pub(crate) use writer::{Append, NewSegment, Pages, Reopening, SegmentWriter};
+pub(crate) use writer::{Append, NewSegment, Reopening, SegmentWriter};

@@ -7,6 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -35,6 +36,8 @@ pub(crate) struct Segment {
     /// The sparse index; `None` until a sealed segment is first searched. Held for a push by the
     /// appender once every few kilobytes, and for a look-up by readers that seek. A leaf lock.
     index: RwLock<Option<SparseIndex>>,
+    /// How often it was synced while it was written. Relaxed: only the number matters.
+    syncs: AtomicU64,
 }
 
 /// One frame met on a walk, and where it was.
@@ -92,7 +95,8 @@ impl Segment {
         let header = SegmentHeader::decode(head, &path, base_offset)?;
         let seed = header.seed();
         let storage = Arc::clone(storage);
-        Ok(Self { path, header, seed, region, storage, index: RwLock::new(index) })
+        let (index, syncs) = (RwLock::new(index), AtomicU64::new(0));
+        Ok(Self { path, header, seed, region, storage, index, syncs })
     }
 
     /// The `.log` file.
@@ -103,6 +107,16 @@ impl Segment {
     /// Where the checksums of its frames start.
     pub(super) fn seed(&self) -> u32 {
         self.seed
+    }
+
+    /// Says that it is synced once more while it is written.
+    pub(crate) fn count_sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was synced while it was written.
+    pub(super) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
     }
 
     pub(crate) fn header(&self) -> &SegmentHeader {

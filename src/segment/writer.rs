@@ -2,19 +2,19 @@
 //! them, and keeps the index. Used under the append lock of its partition.
 
 use std::io;
-use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::{IndexBuilder, SparseIndex, Summary};
+use super::pages::{LARGE, Pages};
 use super::shared::{Segment, log_path};
 use crate::error::{Error, Result};
 use crate::quota::Room;
 use crate::record::Record;
 use crate::storage::frame::{self, APPEND_TIME, Filled, FrameHeader};
-use crate::storage::{MAPPED_FILES_GROW, Region, RegionWriter, Stage, Storage, StorageFile};
+use crate::storage::{MAPPED_FILES_GROW, RegionWriter, Stage, Storage, StorageFile};
 use crate::timestamp::Timestamp;
 
 /// The blocks a new segment gets, so that a small topic stays small on disk.
@@ -28,8 +28,8 @@ const PREPARE_FROM: usize = 128 << 10;
 /// has come to, within these bounds. Who has sent much is likely to send more.
 const PREPARE_SHARE: usize = 4;
 const PREPARE_STEPS: (usize, usize) = (1 << 20, 4 << 20);
-/// How many bytes are touched between two looks at where the appender is.
-const PREPARE_PIECE: usize = 128 << 10;
+/// With more syncs than this from one look ahead to the next, pages are small.
+const SYNCS_OF_LARGE: u64 = 2;
 
 /// What a new segment is made with.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(crate) struct NewSegment {
     pub(crate) index_interval: u64,
     /// Whether the one before it filled up, so that this one will too.
     pub(crate) busy: bool,
+    /// Whether its pages are large from the beginning, as those of the one before it.
+    pub(crate) large_pages: bool,
     pub(crate) room: Room,
 }
 
@@ -61,38 +63,6 @@ pub(crate) struct Reopening<'a> {
     pub(crate) room: Room,
     /// What its files take, in bytes.
     pub(crate) file_bytes: &'a Arc<AtomicU64>,
-}
-
-/// Pages that will be stored to soon, of a segment that may be gone by then.
-#[derive(Debug)]
-pub(crate) struct Pages {
-    region: Weak<Region>,
-    range: Range<usize>,
-    /// Whether the room for more is running out.
-    is_tight: bool,
-}
-
-impl Pages {
-    /// Whether the room for more is running out.
-    pub(crate) fn is_tight(&self) -> bool {
-        self.is_tight
-    }
-
-    /// Has them ready, so that storing to them does not wait for it. What the appender has reached
-    /// in the meantime is left to it.
-    pub(crate) fn prepare(&self) {
-        let mut start = self.range.start;
-        while start < self.range.end {
-            let Some(region) = self.region.upgrade() else { return };
-            if region.committed() >= start {
-                // The appender has caught up: go ahead of it instead of getting in its way.
-                start = (region.committed() + PREPARE_PIECE).next_multiple_of(4 << 10);
-            }
-            let end = (start + PREPARE_PIECE).min(self.range.end);
-            region.prepare(start..end);
-            start = end;
-        }
-    }
 }
 
 /// One append.
@@ -119,6 +89,15 @@ impl Append {
     }
 }
 
+/// What a step leaves to be done when the append lock has been given back.
+#[derive(Clone, Copy, Debug, Default)]
+struct StepLeft {
+    /// Whether pages are to be prepared.
+    pages: bool,
+    /// Whether the room for more is running out.
+    is_tight: bool,
+}
+
 /// Appends to one segment.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
@@ -139,10 +118,15 @@ pub(crate) struct SegmentWriter {
     /// Where the next step is to be taken: growing the file or preparing pages. Never beyond the
     /// region's limit, so that one comparison covers both.
     step_at: usize,
-    /// The end of the pages that were prepared or are about to be.
-    prepared: usize,
-    /// Pages to be prepared, until they are taken.
-    pages: Option<Pages>,
+    /// Who touches which pages, once there is something to be gained by it.
+    pages: Option<Arc<Pages>>,
+    /// Whether pages are large, and how often there had been a sync when that was looked at.
+    large_pages: bool,
+    syncs: u64,
+    /// How far stores do not get in the way of whoever touches pages.
+    secured: usize,
+    /// What the last step left to be done, until it is taken.
+    left: StepLeft,
     /// Whether the segment before this one filled up.
     busy: bool,
 }
@@ -196,8 +180,11 @@ impl SegmentWriter {
         let mut writer = Self::lay_out(storage, path, file, new, first)
             .inspect_err(|_| new.room.quota.give_back(taken))?;
         writer.file_bytes.store(taken, Ordering::Relaxed);
-        if new.busy {
-            writer.prepare_from(0);
+        if new.busy && writer.region.has_pages() {
+            writer.ask_for_pages(2 * writer.ahead());
+            if let Some(pages) = writer.pages.as_ref().filter(|_| new.large_pages) {
+                pages.use_large(writer.region.region(), true);
+            }
         }
         writer.set_step();
         Ok(writer)
@@ -240,13 +227,16 @@ impl SegmentWriter {
             file,
             room: new.room.clone(),
             file_bytes: Arc::default(),
+            large_pages: new.large_pages,
+            syncs: 0,
             max_records: new.max_records,
             index: IndexBuilder::new(new.index_interval, -1),
             next_offset: new.base_offset,
             last_append: new.created,
             step_at: 0,
-            prepared: 0,
             pages: None,
+            secured: 0,
+            left: StepLeft::default(),
             busy: new.busy,
         })
     }
@@ -289,13 +279,16 @@ impl SegmentWriter {
             file,
             room,
             file_bytes: Arc::clone(reopening.file_bytes),
+            large_pages: false,
+            syncs: 0,
             max_records: reopening.max_records,
             index: IndexBuilder::new(reopening.index_interval, summary.max_timestamp),
             next_offset: summary.next_offset,
             last_append: summary.last_append,
             step_at: 0,
-            prepared: 0,
             pages: None,
+            secured: 0,
+            left: StepLeft::default(),
             busy: false,
         };
         writer.set_step();
@@ -310,6 +303,11 @@ impl SegmentWriter {
     /// What its files take, in bytes.
     pub(crate) fn file_bytes(&self) -> &Arc<AtomicU64> {
         &self.file_bytes
+    }
+
+    /// Whether its pages are large.
+    pub(crate) fn large_pages(&self) -> bool {
+        self.large_pages
     }
 
     /// Whether nothing has been appended to it.
@@ -344,54 +342,85 @@ impl SegmentWriter {
         if end > self.region.limit() {
             self.grow(end)?;
         }
-        let ahead = self.prepare_step();
-        if end >= PREPARE_FROM && end + ahead > self.prepared {
-            if end + 2 * ahead > self.region.limit() {
-                // Without room ahead there is less to prepare; room for the frame there is.
-                drop(self.grow(end + 2 * ahead));
-            }
-            self.prepare_from(end.max(self.prepared));
+        if end >= self.prepare_from() && self.region.has_pages() {
+            self.look_ahead(end);
         }
         self.set_step();
         Ok(())
     }
 
-    fn prepare_step(&self) -> usize {
+    /// Asks for pages ahead of `end`, and sees to it that nobody is in the way of what lies before it.
+    fn look_ahead(&mut self, end: usize) {
+        let ahead = self.ahead();
+        if self.pages.as_ref().is_none_or(|pages| pages.claimed() < end + ahead) {
+            if end + 2 * ahead > self.region.limit() {
+                // Without room ahead there is less to prepare; room for the frame there is.
+                drop(self.grow(end + 2 * ahead));
+            }
+            self.ask_for_pages(end + 2 * ahead);
+            self.choose_page_size();
+        }
+        let start = self.region.committed().max(self.secured);
+        if let Some(pages) = &self.pages {
+            let limit = self.region.limit();
+            self.secured = pages.secure(self.region.region(), start..end, limit);
+        }
+    }
+
+    /// From where on pages are touched ahead.
+    fn prepare_from(&self) -> usize {
+        if self.busy { 0 } else { PREPARE_FROM }
+    }
+
+    /// How far ahead pages are to be ready.
+    fn ahead(&self) -> usize {
         let (least, most) = PREPARE_STEPS;
         if self.busy { most } else { (self.region.committed() / PREPARE_SHARE).clamp(least, most) }
     }
 
-    fn set_step(&mut self) {
-        let limit = self.region.limit();
-        let prepare_at = self.prepared.saturating_sub(self.prepare_step()).max(PREPARE_FROM);
-        self.step_at = if self.prepared < limit { prepare_at.min(limit) } else { limit };
+    fn ask_for_pages(&mut self, target: usize) {
+        let region = self.region.region();
+        let touched = self.region.committed();
+        let pages = self.pages.get_or_insert_with(|| Arc::new(Pages::new(region, touched)));
+        if pages.ask(target.min(self.region.limit())) {
+            self.left.pages = true;
+        }
     }
 
-    fn prepare_from(&mut self, start: usize) {
-        let end = (start + 2 * self.prepare_step()).min(self.region.limit());
-        if start < end && !self.region.uses_calls() {
-            let region = Arc::downgrade(self.region.region());
-            let is_tight = self.is_tight();
-            self.pages = Some(Pages { region, range: start..end, is_tight });
-            self.prepared = end;
+    /// Large pages, unless a sync would often write much more than there is to be written.
+    fn choose_page_size(&mut self) {
+        let syncs = self.segment.syncs();
+        self.large_pages = syncs - self.syncs <= SYNCS_OF_LARGE;
+        self.syncs = syncs;
+        if let Some(pages) = &self.pages {
+            pages.use_large(self.region.region(), self.large_pages);
         }
+    }
+
+    fn set_step(&mut self) {
+        let limit = self.region.limit();
+        self.step_at = if self.region.has_pages() {
+            self.secured.max(self.prepare_from()).min(limit)
+        } else {
+            limit
+        };
     }
 
     /// Grows the file to at least `end`, or as far as the segment may grow.
     fn grow(&mut self, end: usize) -> Result<()> {
         let limit = self.region.limit();
         let step = limit.clamp(FIRST_BYTES, MAX_STEP);
-        let wanted = (limit + step).max(end).min(self.region.capacity());
+        let wanted = (limit + step).max(end);
+        // Large pages need all their blocks.
+        let unit = if wanted >= LARGE { LARGE } else { 1 };
+        let wanted = wanted.next_multiple_of(unit).min(self.region.capacity());
         // Where a step does not fit, what is needed may.
         let needed = end.next_multiple_of(FIRST_BYTES).min(wanted);
         let result = match self.grow_to(wanted) {
             Err(_) if needed < wanted && limit < needed => self.grow_to(needed),
             other => other,
         };
-        if self.pages.is_none() && self.is_tight() {
-            let region = Arc::downgrade(self.region.region());
-            self.pages = Some(Pages { region, range: 0..0, is_tight: true });
-        }
+        self.left.is_tight |= self.room.quota.is_tight();
         result
     }
 
@@ -411,15 +440,15 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Whether the room for more is running out.
-    fn is_tight(&self) -> bool {
-        self.room.quota.is_tight()
-    }
-
-    /// Pages that somebody else should prepare, once.
+    /// What the last steps left to be done, once: pages to be prepared, and whether the room for more is
+    /// running out.
     #[inline]
-    pub(crate) fn take_pages(&mut self) -> Option<Pages> {
-        self.pages.take()
+    pub(crate) fn take_left(&mut self) -> Option<(Option<Arc<Pages>>, bool)> {
+        if !self.left.pages && !self.left.is_tight {
+            return None;
+        }
+        let StepLeft { pages, is_tight } = std::mem::take(&mut self.left);
+        Some((self.pages.clone().filter(|_| pages), is_tight))
     }
 
     /// Writes a frame, for which there is room and [`reserve`](Self::reserve)d space, but for its

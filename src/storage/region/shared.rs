@@ -122,6 +122,22 @@ impl Region {
         Some(unsafe { std::slice::from_raw_parts(start, range.end - range.start) })
     }
 
+    /// Says whether pages from `start` on, which nobody has touched yet, are better large.
+    ///
+    /// A hint: whatever comes of it, the bytes are as they were.
+    pub(crate) fn use_large_pages(&self, start: usize, large: bool) {
+        #[cfg(target_os = "linux")]
+        if let Memory::Map(map) = &self.memory
+            && start < self.capacity
+        {
+            use memmap2::Advice::{HugePage, NoHugePage};
+            let advice = if large { HugePage } else { NoHugePage };
+            drop(map.advise_range(advice, start, self.capacity - start));
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, large, &self.memory);
+    }
+
     /// Asks the operating system to have the pages of `range` ready to be stored to.
     ///
     /// A hint: whatever it answers, the bytes are as they were.

@@ -255,10 +255,12 @@ impl RegionWriter {
         self.planted = planted;
     }
 
-    /// Whether the file is written with system calls.
+    /// Whether what is stored goes to pages that are better touched before.
     #[inline]
-    pub(crate) fn uses_calls(&self) -> bool {
-        self.calls.is_some()
+    pub(crate) fn has_pages(&self) -> bool {
+        cfg!(target_os = "linux")
+            && self.calls.is_none()
+            && matches!(self.region.memory, Memory::Map(_))
     }
 
     /// Writes what is staged, but for its first word, if that takes a system call, so that little is
