@@ -67,7 +67,8 @@ impl Clock {
 #[cfg(target_os = "linux")]
 fn system_now() -> Timestamp {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    Timestamp::from_millis(now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000))
+    // The kernel counts nanoseconds in 64 bits, so the milliseconds fit.
+    Timestamp::from_millis(now.tv_sec.wrapping_mul(1000).wrapping_add(now.tv_nsec / 1_000_000))
 }
 
 #[cfg(not(target_os = "linux"))]

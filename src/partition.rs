@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::log::{Appended, Chores, Encoded, FlushKind, Gate, Keep, Log, LogWriter, Sealing};
 use crate::record::Record;
 use crate::relief::Relief;
+use crate::segment::Append;
+use crate::timestamp::Timestamp;
 use crate::waker::Waker;
 
 /// When a sync in the background that could not be begun is tried again, and how often.
@@ -76,13 +78,27 @@ impl Partition {
         &self.log
     }
 
-    /// Appends one record and lets readers see it.
-    #[inline]
+    /// Appends one record and lets readers see it. A function of its own: as a part of its caller it has
+    /// to share the registers, and gets none.
+    #[inline(never)]
     pub(crate) fn append(&self, record: &Record<'_>, clock: &Clock) -> Result<Appended> {
         let mut locked = self.lock_to_append()?;
         let appended = locked.writer.append(record, clock.now())?;
         self.release(locked);
         Ok(appended)
+    }
+
+    /// Appends a batch as one frame and lets readers see it.
+    pub(crate) fn append_batch<'a, 'r: 'a>(
+        &self,
+        records: impl ExactSizeIterator<Item = &'a Record<'r>> + Clone,
+        clock: &Clock,
+    ) -> Result<(Append, Timestamp)> {
+        let mut locked = self.lock_to_append()?;
+        let now = clock.now();
+        let append = locked.writer.append_batch(records, now)?;
+        self.release(locked);
+        Ok((append, now))
     }
 
     /// The append lock, if records are taken at all. In a forked child it may be held for ever, so

@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::housekeeping::Waits;
 use crate::partitioner::Partitioner;
 use crate::record::Record;
-use crate::sender::{Acks, Sender, Sent};
+use crate::sender::{Acks, Sender};
+use crate::sent::Sent;
 
 /// Sends records to the topics of a broker, by name.
 ///

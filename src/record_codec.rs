@@ -28,6 +28,15 @@ const KNOWN_FLAGS: u8 = HAS_VALUE | HAS_KEY | HAS_HEADERS | HAS_TIMESTAMP;
 /// What `record` takes in a body, `timestamp_delta` milliseconds after the frame's timestamp.
 #[inline]
 pub(crate) fn encoded_bytes(record: &Record<'_>, timestamp_delta: i64) -> usize {
+    if let (Some(value), None, true, 0) =
+        (record.value, record.key, record.headers.is_empty(), timestamp_delta)
+    {
+        return 1 + prefixed_bytes(value);
+    }
+    encoded_bytes_of_any(record, timestamp_delta)
+}
+
+fn encoded_bytes_of_any(record: &Record<'_>, timestamp_delta: i64) -> usize {
     let field = |bytes: Option<&[u8]>| bytes.map_or(0, prefixed_bytes);
     let headers = if record.headers.is_empty() { 0 } else { headers_bytes(&record.headers) };
     1 + delta_bytes(timestamp_delta) + field(record.key) + field(record.value) + headers
@@ -71,6 +80,25 @@ impl Put for Stage<'_> {
 /// Writes `record`, exactly [`encoded_bytes`] bytes.
 #[inline]
 pub(crate) fn encode(record: &Record<'_>, timestamp_delta: i64, stage: &mut impl Put) {
+    // What most records are: a value, and its length in one byte or two.
+    if let (Some(value), None, true, 0) =
+        (record.value, record.key, record.headers.is_empty(), timestamp_delta)
+        && value.len() < 1 << 14
+    {
+        let length = value.len();
+        let low = (length & 0x7f) as u8;
+        if length < 0x80 {
+            stage.put(&[HAS_VALUE, low]);
+        } else {
+            stage.put(&[HAS_VALUE, low | 0x80, (length >> 7) as u8]);
+        }
+        return stage.put(value);
+    }
+    encode_any(record, timestamp_delta, stage);
+}
+
+/// As [`encode`], for a record of any kind.
+fn encode_any(record: &Record<'_>, timestamp_delta: i64, stage: &mut impl Put) {
     let flag = |present: bool, flag: u8| if present { flag } else { 0 };
     stage.put_byte(
         flag(record.value.is_some(), HAS_VALUE)
@@ -124,6 +152,20 @@ pub(crate) struct Layout {
 pub(crate) fn decode(body: &[u8], start: usize) -> Option<Layout> {
     let mut cursor = Cursor { bytes: body, at: start };
     let flags = cursor.byte()?;
+    if flags == HAS_VALUE {
+        // What most records are.
+        let length = cursor.length()?;
+        let value = Some(cursor.range(length)?);
+        let at = cursor.at;
+        let (key, header_count) = (None, 0);
+        return Some(Layout { timestamp_delta: 0, key, value, header_count, headers: at, end: at });
+    }
+    decode_any(flags, cursor)
+}
+
+/// Finds the parts of a record of which `cursor` has passed the flags.
+#[inline]
+fn decode_any(flags: u8, mut cursor: Cursor<'_>) -> Option<Layout> {
     if flags & !KNOWN_FLAGS != 0 {
         return None;
     }

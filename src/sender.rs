@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::broker::BrokerInner;
-use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::housekeeping::{Patience, Waits};
 use crate::log::Appended;
-use crate::partition::Partition;
+use crate::partitioned::{Choices, Partitioned};
 use crate::partitioner::{Partitioner, crc32_partition, fnv1a_partition, murmur2_partition};
 use crate::record::{MAX_HEADERS, Record};
-use crate::segment::Append;
+use crate::sent::Sent;
 use crate::storage::split_mix;
 use crate::timestamp::Timestamp;
 use crate::topic::TopicState;
@@ -51,24 +50,6 @@ pub enum Acks {
     /// The record and all before it in its partition are on stable storage: it survives a power
     /// cut. Those who wait at the same time share one sync.
     Synced,
-}
-
-/// Where a record was put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// The partition.
-    pub partition: u32,
-    /// The offset in it; [`Sent::UNKNOWN_OFFSET`] if an [`AsyncProducer`](crate::AsyncProducer) was not
-    /// to wait for it.
-    pub offset: u64,
-    /// The timestamp it carries.
-    pub timestamp: Timestamp,
-}
-
-impl Sent {
-    /// What stands for the offset of a record that an [`AsyncProducer`](crate::AsyncProducer) with
-    /// [`Acks::None`] has accepted and not yet appended, Kafka's -1. No record has it.
-    pub const UNKNOWN_OFFSET: u64 = u64::MAX;
 }
 
 /// How many bytes go to one partition before [`Partitioner::Sticky`] moves on: what Kafka's
@@ -143,14 +124,21 @@ impl Sender {
         waits: Waits,
     ) -> Result<Vec<Sent>> {
         let partitions = topic.partition_count();
-        let mut numbers = Vec::with_capacity(records.len());
+        let is_only_one = partitions == 1 && !matches!(self.partitioner, Partitioner::Custom(_));
+        let mut choices = Choices::default();
         for record in records {
             check(topic, record)?;
-            let number = self.choose(record, partitions);
-            topic.partition(number)?;
-            numbers.push(number);
+            let number = if is_only_one {
+                record.partition.unwrap_or(0)
+            } else {
+                self.choose(record, partitions)
+            };
+            if !choices.is_last(number) {
+                topic.partition(number)?;
+            }
+            choices.push(number);
         }
-        let batch = Batch::sort(records, &numbers);
+        let batch = Partitioned::new(records, choices);
         let append = || batch.append(topic, broker.clock());
         let (appends, now) = match append() {
             Ok(appended) => appended,
@@ -226,125 +214,19 @@ fn when_there_is_room<T>(
 /// Refuses what no partition would take, before a partition is chosen.
 #[inline]
 pub(crate) fn check(topic: &TopicState, record: &Record<'_>) -> Result<()> {
-    if record.headers.len() > MAX_HEADERS {
-        let (topic, count) = (topic.name().to_string(), record.headers.len());
-        return Err(Error::TooManyHeaders { topic, count, max: MAX_HEADERS });
+    let is_timely = record.timestamp.is_none_or(Timestamp::is_valid);
+    if record.headers.len() <= MAX_HEADERS && is_timely {
+        return Ok(());
     }
-    if let Some(timestamp) = record.timestamp
-        && !timestamp.is_valid()
-    {
-        return Err(Error::TimestampOutOfRange { topic: topic.name().to_string(), timestamp });
-    }
-    Ok(())
+    Err(refusal(topic, record))
 }
 
-/// The records of a batch by partition, partitions rising and records in the order given.
-struct Batch<'a, 'r> {
-    groups: Vec<(u32, Vec<&'a Record<'r>>)>,
-    numbers: &'a [u32],
-}
-
-impl<'a, 'r> Batch<'a, 'r> {
-    fn sort(records: &'a [Record<'r>], numbers: &'a [u32]) -> Self {
-        if let Some(only) = numbers.first().filter(|first| numbers.iter().all(|one| one == *first))
-        {
-            return Self { groups: vec![(*only, records.iter().collect())], numbers };
-        }
-        let mut present: Vec<u32> = numbers.to_vec();
-        present.sort_unstable();
-        present.dedup();
-        let mut groups: Vec<(u32, Vec<&Record<'_>>)> =
-            present.into_iter().map(|number| (number, Vec::new())).collect();
-        for (record, number) in records.iter().zip(numbers) {
-            let group = groups.binary_search_by_key(number, |(number, _)| *number);
-            if let Some((_, group)) = group.ok().and_then(|at| groups.get_mut(at)) {
-                group.push(record);
-            }
-        }
-        Self { groups, numbers }
-    }
-
-    /// Takes all append locks, makes room everywhere, and only then writes.
-    fn append(&self, topic: &TopicState, clock: &Clock) -> Result<(Vec<Append>, Timestamp)> {
-        let mut locked = Vec::with_capacity(self.groups.len());
-        for (number, records) in &self.groups {
-            let partition = topic.partition(*number)?;
-            locked.push((partition, records, partition.lock_to_append()?));
-        }
-        let now = clock.now();
-        let mut appends = Vec::with_capacity(locked.len());
-        for (_, records, appender) in &locked {
-            appends.push(appender.writer.measure_batch(records, now)?);
-        }
-        let mut each = locked.iter_mut().zip(&appends);
-        let refused = each.find_map(|((_, _, appender), append)| {
-            appender.writer.prepare_batch(append, now).err()
-        });
-        if let Some(error) = refused {
-            for (_, _, appender) in &mut locked {
-                appender.writer.give_back();
-            }
-            return Err(error);
-        }
-        let mut filled = Vec::with_capacity(locked.len());
-        for ((_, records, appender), append) in locked.iter_mut().zip(&appends) {
-            filled.push(appender.writer.fill_batch(append, records, now)?);
-        }
-        let mut result = Ok(());
-        for (place, (((partition, _, appender), append), filled)) in
-            locked.iter_mut().zip(&appends).zip(&filled).enumerate()
-        {
-            if let Err(error) = appender.writer.publish_batch(append, filled) {
-                // Where files are mapped this does not happen. If others were published already,
-                // what became of the batch is for recovery to find out.
-                result = Err(if place == 0 { error } else { partition.log().give_up(&error) });
-                break;
-            }
-        }
-        let left: Vec<_> = locked
-            .into_iter()
-            .map(|(partition, _, appender)| (partition, Partition::unlock(appender)))
-            .collect();
-        for (partition, left) in left {
-            if let Some(left) = left {
-                partition.follow_up(left);
-            }
-        }
-        result?;
-        Ok((appends, now))
-    }
-
-    /// Where each record went, in the order they were given.
-    fn places(&self, appends: &[Append], now: Timestamp) -> Vec<Sent> {
-        if let ([(partition, records)], [append]) = (&self.groups[..], appends) {
-            let place = |(record, offset): (&&Record<'_>, u64)| Sent {
-                partition: *partition,
-                offset,
-                timestamp: append.timestamp_of(record, now),
-            };
-            return records.iter().zip(append.offset..).map(place).collect();
-        }
-        let mut left: Vec<_> = self
-            .groups
-            .iter()
-            .zip(appends)
-            .map(|((_, records), append)| (records.iter(), append, append.offset..))
-            .collect();
-        let place = |number: &u32| {
-            let at = self.groups.binary_search_by_key(number, |(number, _)| *number).ok()?;
-            let (records, append, offsets) = left.get_mut(at)?;
-            let timestamp = append.timestamp_of(records.next()?, now);
-            Some(Sent { partition: *number, offset: offsets.next()?, timestamp })
-        };
-        self.numbers.iter().map_while(place).collect()
-    }
-
-    /// Waits until all of it is on stable storage.
-    fn sync(&self, topic: &TopicState, appends: &[Append]) -> Result<()> {
-        for ((number, _), append) in self.groups.iter().zip(appends) {
-            let end = append.offset + u64::from(append.count);
-            topic.partition(*number)?.log().sync_to(end)?;
-        }
-        Ok(())
+/// Why no partition would take a record.
+#[cold]
+fn refusal(topic: &TopicState, record: &Record<'_>) -> Error {
+    let (topic, count) = (topic.name().to_string(), record.headers.len());
+    match record.timestamp {
+        Some(timestamp) if count <= MAX_HEADERS => Error::TimestampOutOfRange { topic, timestamp },
+        _ => Error::TooManyHeaders { topic, count, max: MAX_HEADERS },
     }
 }

@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::housekeeping::Waits;
 use crate::partitioner::Partitioner;
 use crate::record::Record;
-use crate::sender::{Acks, Sender, Sent};
+use crate::sender::{Acks, Sender};
+use crate::sent::Sent;
 use crate::timestamp::Timestamp;
 use crate::topic::TopicState;
 

@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 use crate::partitioner::Partitioner;
 use crate::record::Record;
 use crate::record_codec;
-use crate::sender::{Acks, Sent, check};
+use crate::sender::{Acks, check};
+use crate::sent::Sent;
 use crate::storage::frame::HEADER_BYTES;
 use crate::topic::TopicState;
 

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::log::Encoded;
 use crate::record::Record;
 use crate::record_codec::{self, Headers};
-use crate::sender::Sent;
+use crate::sent::Sent;
 use crate::timestamp::Timestamp;
 
 /// What is to be remembered of a record beside its bytes.

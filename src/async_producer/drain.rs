@@ -24,7 +24,8 @@ use crate::on_full::OnFull;
 use crate::partition::Partition;
 use crate::record::Record;
 use crate::relief::Relief;
-use crate::sender::{Acks, Sent};
+use crate::sender::Acks;
+use crate::sent::Sent;
 
 /// How many batches a sender takes at once, and how often.
 const SENDER_BATCHES: usize = 8;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
-use crate::sender::Sent;
+use crate::sent::Sent;
 use crate::timestamp::Timestamp;
 
 /// How often a waiting thread looks before it parks: first without and then with letting others run.

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::outgoing::OutgoingRecord;
 use crate::error::Error;
-use crate::sender::Sent;
+use crate::sent::Sent;
 
 /// A record that was sent, received from
 /// [`AsyncProducer::successes`](crate::AsyncProducer::successes).

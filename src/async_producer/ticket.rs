@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::fate::Fate;
 use crate::error::{Error, Result};
-use crate::sender::Sent;
+use crate::sent::Sent;
 use crate::timestamp::Timestamp;
 
 /// Stands for a record that an [`AsyncProducer`](crate::AsyncProducer) has accepted, and tells what

@@ -64,6 +64,8 @@ struct OpenFrame {
     timestamp: i64,
 }
 
+/// What is wrong with a frame whose checksum is right and whose body is not.
+const NO_RECORD: &str = "a frame holds what is not a record";
 /// How many places are made at once for records to be read.
 const RESERVE: usize = 512;
 
@@ -86,32 +88,45 @@ impl OpenFrame {
             }
             let Some(found) = record_codec::decode(body, self.at) else {
                 let position = self.body + self.at;
-                return Err(segment.corrupt(position, "a frame holds what is not a record"));
+                return Err(segment.corrupt(position, NO_RECORD));
             };
             if self.offset >= *next_offset {
-                let bytes = found.end - self.at;
-                if bytes > budget.bytes && !out.is_empty() {
-                    budget.bytes = 0;
+                if !budget.take(found.end - self.at, out.is_empty()) {
                     return Ok(false);
                 }
-                let span = |range: Range<usize>| Span::new(self.body, range.start, range.end);
-                out.push(RecordLocation {
-                    offset: self.offset,
-                    timestamp: self.timestamp.saturating_add(found.timestamp_delta),
-                    key: found.key.map(span),
-                    value: found.value.map(span),
-                    headers: span(found.headers..found.end),
-                    header_count: found.header_count as u32,
-                    source,
-                });
+                let place = Place { body: self.body, offset: self.offset, source };
+                out.push(place.of(&found, self.timestamp));
                 *next_offset = self.offset + 1;
-                budget.records -= 1;
-                budget.bytes = budget.bytes.saturating_sub(bytes);
             }
             self.at = found.end;
             self.offset += 1;
         }
         Ok(true)
+    }
+}
+
+/// Where a record is, but for what its own bytes say.
+struct Place {
+    /// Where the body of its frame starts in the segment.
+    body: usize,
+    offset: u64,
+    source: u32,
+}
+
+impl Place {
+    /// The location of a record that was found there, in a frame with this timestamp.
+    #[inline]
+    fn of(&self, found: &record_codec::Layout, timestamp: i64) -> RecordLocation {
+        let span = |range: &Range<usize>| Span::new(self.body, range.start, range.end);
+        RecordLocation {
+            offset: self.offset,
+            timestamp: timestamp.saturating_add(found.timestamp_delta),
+            key: found.key.as_ref().map(span),
+            value: found.value.as_ref().map(span),
+            headers: span(&(found.headers..found.end)),
+            header_count: found.header_count as u32,
+            source: self.source,
+        }
     }
 }
 
@@ -127,6 +142,19 @@ impl Budget {
     #[inline]
     pub(crate) fn is_spent(&self) -> bool {
         self.records == 0 || self.bytes == 0
+    }
+
+    /// Takes what a record of `bytes` needs. If it is not there, it is spent from now on, unless the
+    /// record is the first: that is read whatever it takes.
+    #[inline]
+    fn take(&mut self, bytes: usize, is_first: bool) -> bool {
+        if bytes > self.bytes && !is_first {
+            self.bytes = 0;
+            return false;
+        }
+        self.records -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        true
     }
 }
 
@@ -252,18 +280,14 @@ impl LogCursor {
         budget: &mut Budget,
         out: &mut Vec<RecordLocation>,
     ) -> Result<()> {
-        let bytes = segment.bytes(0, usize::MAX);
-        while !budget.is_spent() {
-            if let Some(frame) = &mut self.frame {
-                if !frame.hand_out(segment, &mut self.next_offset, source, budget, out)? {
-                    return Ok(());
-                }
-                self.frame = None;
-                continue;
-            }
-            if self.frame_offset >= end {
+        if let Some(frame) = &mut self.frame {
+            if !frame.hand_out(segment, &mut self.next_offset, source, budget, out)? {
                 return Ok(());
             }
+            self.frame = None;
+        }
+        let bytes = segment.bytes(0, usize::MAX);
+        while self.frame_offset < end && !budget.is_spent() {
             let rest = bytes.get(self.position..).unwrap_or_default();
             let found = match segment.frame_in(rest) {
                 Ok(found) => found,
@@ -275,6 +299,23 @@ impl LogCursor {
                 return Err(self.out_of_sequence(segment, offset));
             }
             let body = self.position + HEADER_BYTES;
+            if out.len() == out.capacity() {
+                let expected = rest.len() / found.stride * found.header.count as usize;
+                out.reserve(expected.min(budget.records).clamp(1, RESERVE));
+            }
+            if found.header.count == 1 && offset == self.next_offset {
+                let Some(layout) = record_codec::decode(found.body, 0) else {
+                    return Err(segment.corrupt(body, NO_RECORD));
+                };
+                if !budget.take(layout.end, out.is_empty()) {
+                    return Ok(());
+                }
+                let place = Place { body, offset, source };
+                out.push(place.of(&layout, found.header.timestamp));
+                (self.next_offset, self.frame_offset) = (offset + 1, offset + 1);
+                self.position += found.stride;
+                continue;
+            }
             let mut frame = OpenFrame {
                 body,
                 end: body + found.body.len(),
@@ -287,10 +328,6 @@ impl LogCursor {
             self.position += found.stride;
             if frame.next_offset <= self.next_offset {
                 continue;
-            }
-            let expected = (rest.len() / found.stride).min(budget.records);
-            if out.capacity() - out.len() < expected.min(RESERVE) {
-                out.reserve(expected.min(RESERVE));
             }
             // Most frames are handed out whole and never become a part of the cursor.
             let done = frame.hand_out(segment, &mut self.next_offset, source, budget, out);

@@ -43,6 +43,11 @@ impl FlushSchedule {
         schedule
     }
 
+    /// The end of the log from which on a flush is to be asked for.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// Whether a flush is to be asked for.
     #[inline]
     pub(super) fn is_due(&self, end: u64) -> bool {

@@ -41,6 +41,10 @@ pub(crate) struct LogWriter {
     next_offset: u64,
     /// The offset below which records were granted; `u64::MAX` where they need not be.
     granted: u64,
+    /// As long as the log ends at or below this offset, an append has nothing to ask but whether its
+    /// bytes fit: records are granted, the segment holds them, and no flush is due. 0 without a
+    /// segment. Set by [`set_smooth`](Self::set_smooth) whenever one of those changes.
+    smooth_until: u64,
     /// The broker's time of the last append; with `AppendTime` no record gets an earlier one.
     last_append: i64,
     /// The largest timestamp of the whole log; right once `active` is open.
@@ -52,8 +56,8 @@ pub(crate) struct LogWriter {
     /// future, since when the clock was set back, and must not wait until the clock comes there.
     roll_before: i64,
     tail: Tail,
-    /// What came to pass since [`take_chores`](Self::take_chores) was last asked: some of `ROLLED` and
-    /// `TIGHT`.
+    /// What came to pass since [`take_chores`](Self::take_chores) was last asked: some of `ROLLED`,
+    /// `TIGHT` and `NOT_SMOOTH`.
     news: u8,
     flush: FlushSchedule,
 }
@@ -62,6 +66,8 @@ pub(crate) struct LogWriter {
 const ROLLED: u8 = 1;
 /// Records are nearly as many as they may be.
 const TIGHT: u8 = 2;
+/// An append was not a smooth one.
+const NOT_SMOOTH: u8 = 4;
 /// No segment holds more records: offsets in it are 32 bits wide.
 const MAX_SEGMENT_RECORDS: u64 = 1 << 32;
 
@@ -82,6 +88,7 @@ impl LogWriter {
             room,
             records,
             granted: u64::MAX,
+            smooth_until: 0,
             last_append: Timestamp::MIN.as_millis(),
             max_timestamp: -1,
             active: None,
@@ -108,6 +115,17 @@ impl LogWriter {
         self.set_counting();
         self.set_roll_time();
         self.flush.set(&self.config, self.next_offset);
+        self.set_smooth();
+    }
+
+    /// Works out as far as where appends are smooth.
+    fn set_smooth(&mut self) {
+        self.smooth_until = match &self.active {
+            Some(active) => {
+                self.granted.min(active.records_end()).min(self.flush.at().saturating_sub(1))
+            }
+            None => 0,
+        };
     }
 
     /// Begins or ends to count records.
@@ -143,6 +161,7 @@ impl LogWriter {
         if self.granted != u64::MAX {
             self.records.give_back(self.granted - self.next_offset);
             self.granted = self.next_offset;
+            self.set_smooth();
         }
     }
 
@@ -155,6 +174,7 @@ impl LogWriter {
     /// another.
     pub(crate) fn flush_begins(&mut self, kind: FlushKind) {
         self.flush.begins(kind, &self.config, self.next_offset);
+        self.set_smooth();
     }
 
     /// Appends one record.
@@ -177,23 +197,23 @@ impl LogWriter {
             body_bytes,
             now: now.as_millis(),
         };
-        let filled = self.fill(&append, |stage| record_codec::encode(record, 0, stage));
-        self.publish(&append, &filled)?;
+        self.append_frame(&append, |stage| record_codec::encode(record, 0, stage))?;
         Ok(Appended { offset: append.offset, timestamp: Timestamp::from_millis(timestamp) })
     }
 
     /// Measures a batch for this partition, and refuses one it will not take. Changes nothing.
-    pub(crate) fn measure_batch(&self, records: &[&Record<'_>], now: Timestamp) -> Result<Append> {
-        let topic = || self.log.name().topic.to_string();
-        let Some(first) = records.first() else {
+    pub(crate) fn measure_batch<'a, 'r: 'a>(
+        &self,
+        records: impl ExactSizeIterator<Item = &'a Record<'r>> + Clone,
+        now: Timestamp,
+    ) -> Result<Append> {
+        let count = records.len();
+        let Some(first) = records.clone().next() else {
             unreachable!("a partition gets a batch only if it gets a record");
         };
-        if records.len() > MAX_RECORDS {
-            return Err(Error::TooManyRecords {
-                topic: topic(),
-                count: records.len(),
-                max: MAX_RECORDS,
-            });
+        if count > MAX_RECORDS {
+            let topic = self.log.name().topic.to_string();
+            return Err(Error::TooManyRecords { topic, count, max: MAX_RECORDS });
         }
         let (timestamp, attributes) = self.stamp(first, now);
         let (mut newest, mut body_bytes) = (timestamp, 0);
@@ -213,7 +233,7 @@ impl LogWriter {
         }
         Ok(Append {
             offset: self.next_offset,
-            count: u32::try_from(records.len()).expect("MAX_RECORDS is below 2^32"),
+            count: u32::try_from(count).expect("MAX_RECORDS is below 2^32"),
             timestamp,
             newest,
             attributes,
@@ -228,20 +248,27 @@ impl LogWriter {
     }
 
     /// Writes a batch that was measured and prepared, so that nobody can see it yet.
-    pub(crate) fn fill_batch(
+    pub(crate) fn fill_batch<'a, 'r: 'a>(
         &mut self,
         append: &Append,
-        records: &[&Record<'_>],
+        records: impl Iterator<Item = &'a Record<'r>>,
         now: Timestamp,
     ) -> Result<Filled> {
-        let filled = self.fill(append, |stage| {
-            for record in records {
-                let own = append.timestamp_of(record, now).as_millis();
-                record_codec::encode(record, own - append.timestamp, stage);
-            }
-        });
+        let filled = self.fill(append, |stage| encode_all(append, records, now, stage));
         self.active_mut().write_ahead(append)?;
         Ok(filled)
+    }
+
+    /// Appends a batch.
+    pub(crate) fn append_batch<'a, 'r: 'a>(
+        &mut self,
+        records: impl ExactSizeIterator<Item = &'a Record<'r>> + Clone,
+        now: Timestamp,
+    ) -> Result<Append> {
+        let append = self.measure_batch(records.clone(), now)?;
+        self.prepare_batch(&append, now)?;
+        self.append_frame(&append, |stage| encode_all(&append, records, now, stage))?;
+        Ok(append)
     }
 
     /// Lets readers see a batch that was filled.
@@ -269,16 +296,33 @@ impl LogWriter {
     fn prepare(&mut self, body_bytes: usize, records: u32, now: Timestamp) -> Result<()> {
         self.log.check_gate()?;
         self.log.check_poison()?;
-        if self.next_offset + u64::from(records) > self.granted {
-            self.grant(records)?;
-            return self.make_room(body_bytes, now).inspect_err(|_| self.give_back());
+        let stride = stride(HEADER_BYTES + body_bytes);
+        if self.next_offset + u64::from(records) <= self.smooth_until
+            && self.is_young(now)
+            && self.active.as_ref().is_some_and(|active| active.is_reserved(stride))
+        {
+            return Ok(());
         }
-        self.make_room(body_bytes, now)
+        self.prepare_more(stride, records, now)
     }
 
-    #[inline]
-    fn make_room(&mut self, body_bytes: usize, now: Timestamp) -> Result<()> {
-        let stride = stride(HEADER_BYTES + body_bytes);
+    /// As [`prepare`](Self::prepare), where more has to be looked at.
+    #[cold]
+    fn prepare_more(&mut self, stride: usize, records: u32, now: Timestamp) -> Result<()> {
+        self.news |= NOT_SMOOTH;
+        let needs_grant = self.next_offset + u64::from(records) > self.granted;
+        if needs_grant {
+            self.grant(records)?;
+        }
+        let result = self.make_room(stride, now);
+        if result.is_err() && needs_grant {
+            self.give_back();
+        }
+        self.set_smooth();
+        result
+    }
+
+    fn make_room(&mut self, stride: usize, now: Timestamp) -> Result<()> {
         let is_young = self.is_young(now);
         if let Some(active) = &mut self.active
             && active.has_room(stride, self.next_offset)
@@ -311,14 +355,30 @@ impl LogWriter {
         }
     }
 
+    /// Writes a frame for which room was prepared, and lets readers see it.
+    #[inline]
+    fn append_frame(&mut self, append: &Append, fill: impl FnOnce(&mut Stage<'_>)) -> Result<()> {
+        #[cfg(loom)]
+        self.misbehave(append);
+        self.active_mut().append(append, fill)?;
+        self.appended(append);
+        Ok(())
+    }
+
     #[inline]
     fn publish(&mut self, append: &Append, filled: &Filled) -> Result<()> {
         self.active_mut().publish(append, filled)?;
+        self.appended(append);
+        Ok(())
+    }
+
+    /// Says that the log has grown.
+    #[inline]
+    fn appended(&mut self, append: &Append) {
         self.next_offset += u64::from(append.count);
         self.last_append = self.last_append.max(append.now);
         self.max_timestamp = self.max_timestamp.max(append.newest);
         self.log.set_end_offset(self.next_offset);
-        Ok(())
     }
 
     /// Opens the segment the next frame of `stride` bytes goes to.
@@ -439,6 +499,7 @@ impl LogWriter {
             .map_err(|error| Error::io("removing an empty segment", path, error))?;
         self.log.remove_slot(base_offset);
         self.active = None;
+        self.set_smooth();
         self.tail = Tail::Empty;
         Ok(())
     }
@@ -455,13 +516,24 @@ impl LogWriter {
     /// What the last append left to be done, once.
     #[inline]
     pub(crate) fn take_chores(&mut self) -> Option<Chores> {
+        if self.news == 0 {
+            return None;
+        }
+        self.take_news()
+    }
+
+    #[cold]
+    fn take_news(&mut self) -> Option<Chores> {
         let left = self.active.as_mut().and_then(SegmentWriter::take_left);
         let flush_is_due = self.flush.is_due(self.next_offset);
-        if left.is_none() && self.news == 0 && !flush_is_due {
+        if left.is_none() && self.news == NOT_SMOOTH && !flush_is_due {
+            self.news = 0;
             return None;
         }
         let flush = if flush_is_due {
-            self.flush.take(&self.config, self.next_offset)
+            let flush = self.flush.take(&self.config, self.next_offset);
+            self.set_smooth();
+            flush
         } else {
             Flush::default()
         };
@@ -510,6 +582,7 @@ impl LogWriter {
     /// Writes no more to the segment that is being written; it waits to be sealed.
     pub(super) fn close_active(&mut self) {
         let Some(active) = self.active.take() else { return };
+        self.set_smooth();
         let (base_offset, summary) = (active.segment().base_offset(), active.summary());
         self.tail = Tail::Sealed(recovery_point(base_offset, &summary));
         if let Some((slot, _)) = self.log.slot_of(base_offset) {
@@ -553,10 +626,23 @@ impl LogWriter {
             body_bytes,
             now: now.as_millis(),
         };
-        let filled = self.fill(&append, |stage| stage.put(encoded.body));
-        self.publish(&append, &filled)?;
+        self.append_frame(&append, |stage| stage.put(encoded.body))?;
         let timestamp = Timestamp::from_millis(timestamp);
         Ok(Some(Appended { offset: append.offset, timestamp }))
+    }
+}
+
+/// Lays out the records of a batch, one behind the other.
+#[inline]
+fn encode_all<'a, 'r: 'a>(
+    append: &Append,
+    records: impl Iterator<Item = &'a Record<'r>>,
+    now: Timestamp,
+    stage: &mut Stage<'_>,
+) {
+    for record in records {
+        let own = append.timestamp_of(record, now).as_millis();
+        record_codec::encode(record, own - append.timestamp, stage);
     }
 }
 

@@ -199,15 +199,31 @@ impl SparseIndex {
 /// Decides which frames get an entry.
 #[derive(Debug)]
 pub(super) struct IndexBuilder {
-    pub(super) interval: u64,
-    last_position: Option<usize>,
+    interval: u64,
+    /// From which position on a frame gets an entry.
+    next_entry: usize,
     pub(super) max_timestamp: i64,
     pub(super) index: SparseIndex,
 }
 
 impl IndexBuilder {
     pub(super) fn new(interval: u64, max_timestamp: i64) -> Self {
-        Self { interval, last_position: None, max_timestamp, index: SparseIndex::default() }
+        Self { interval, next_entry: 0, max_timestamp, index: SparseIndex::default() }
+    }
+
+    /// How far entries are apart, in bytes.
+    pub(super) fn interval(&self) -> u64 {
+        self.interval
+    }
+
+    /// Sets how far entries are apart from the last one on.
+    pub(super) fn set_interval(&mut self, interval: u64) {
+        let bytes = |interval| usize::try_from(interval).unwrap_or(usize::MAX);
+        if self.next_entry > 0 {
+            let last = self.next_entry.saturating_sub(bytes(self.interval));
+            self.next_entry = last.saturating_add(bytes(interval));
+        }
+        self.interval = interval;
     }
 
     /// The entry the frame at `position` gets, if it is time for one.
@@ -218,13 +234,13 @@ impl IndexBuilder {
         position: usize,
         newest: i64,
     ) -> Option<IndexEntry> {
-        let due = self.last_position.is_none_or(|last| (position - last) as u64 >= self.interval);
         let max_timestamp_before = self.max_timestamp;
         self.max_timestamp = newest.max(max_timestamp_before);
-        if !due {
+        if position < self.next_entry {
             return None;
         }
-        self.last_position = Some(position);
+        let interval = usize::try_from(self.interval).unwrap_or(usize::MAX);
+        self.next_entry = position.saturating_add(interval);
         let position = u32::try_from(position).expect("a segment is smaller than 4 GiB");
         Some(IndexEntry { offset_delta, position, max_timestamp_before })
     }

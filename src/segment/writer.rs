@@ -327,10 +327,21 @@ impl SegmentWriter {
             && offset - self.segment.base_offset() < self.max_records
     }
 
+    /// The offset behind the last record it may hold.
+    pub(crate) fn records_end(&self) -> u64 {
+        self.segment.base_offset().saturating_add(self.max_records)
+    }
+
+    /// Whether `stride` more bytes can be stored as it is.
+    #[inline]
+    pub(crate) fn is_reserved(&self, stride: usize) -> bool {
+        self.region.committed() + stride <= self.step_at
+    }
+
     /// Makes sure that `stride` more bytes can be stored. On failure nothing has changed.
     #[inline]
     pub(crate) fn reserve(&mut self, stride: usize) -> Result<()> {
-        if self.region.committed() + stride <= self.step_at {
+        if self.is_reserved(stride) {
             return Ok(());
         }
         self.step(self.region.committed() + stride)
@@ -429,7 +440,7 @@ impl SegmentWriter {
         let Some(bytes) = new_limit.checked_sub(limit).filter(|bytes| *bytes > 0) else {
             return Ok(());
         };
-        let taken = bytes as u64 + SparseIndex::bytes_for(bytes as u64, self.index.interval);
+        let taken = bytes as u64 + SparseIndex::bytes_for(bytes as u64, self.index.interval());
         self.room.take(taken)?;
         self.file.allocate(limit as u64, new_limit as u64).map_err(|error| {
             self.room.quota.give_back(taken);
@@ -467,6 +478,42 @@ impl SegmentWriter {
             .expect("reserve() made room for the frame")
     }
 
+    /// Writes a frame, for which there is room and [`reserve`](Self::reserve)d space, and lets readers see
+    /// it. If that fails, nothing has changed.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        append: &Append,
+        fill: impl FnOnce(&mut Stage<'_>),
+    ) -> Result<()> {
+        debug_assert_eq!(append.offset, self.next_offset);
+        let offset_delta = self.offset_delta(append);
+        let header = FrameHeader {
+            offset_delta,
+            count: append.count,
+            timestamp: append.timestamp,
+            attributes: append.attributes,
+        };
+        let position = self.region.committed();
+        let written = frame::append(&mut self.region, self.seed, &header, append.body_bytes, fill)
+            .expect("reserve() made room for the frame");
+        if let Err(error) = written {
+            return Err(self.not_written(append, error));
+        }
+        self.appended(append, offset_delta, position);
+        Ok(())
+    }
+
+    /// Notes that a frame was appended at `position`.
+    #[inline]
+    fn appended(&mut self, append: &Append, offset_delta: u32, position: usize) {
+        if let Some(entry) = self.index.entry(offset_delta, position, append.newest) {
+            self.segment.add_entry(entry);
+        }
+        self.next_offset = append.offset + u64::from(append.count);
+        self.last_append = append.now;
+    }
+
     /// Does what can fail about a frame that was filled, where a file is written with system calls.
     pub(crate) fn write_ahead(&mut self, append: &Append) -> Result<()> {
         self.region.write_ahead().map_err(|error| self.not_written(append, error))
@@ -480,12 +527,7 @@ impl SegmentWriter {
         if let Err(error) = self.region.publish(end) {
             return Err(self.not_written(append, error));
         }
-        let offset_delta = self.offset_delta(append);
-        if let Some(entry) = self.index.entry(offset_delta, position, append.newest) {
-            self.segment.add_entry(entry);
-        }
-        self.next_offset = append.offset + u64::from(append.count);
-        self.last_append = append.now;
+        self.appended(append, self.offset_delta(append), position);
         Ok(())
     }
 
@@ -519,7 +561,7 @@ impl SegmentWriter {
 
     /// Sets how far apart index entries are, and how many records it may hold, from here on.
     pub(crate) fn set_limits(&mut self, index_interval: u64, max_records: u64) {
-        self.index.interval = index_interval;
+        self.index.set_interval(index_interval);
         self.max_records = max_records;
     }
 }

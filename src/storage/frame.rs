@@ -24,6 +24,8 @@
 //! a delivery time follows the header. Bits 8–15 are reserved. This version writes bit 3 only and
 //! refuses to read a frame with any other bit set.
 
+use std::io;
+
 use super::{RegionWriter, Stage};
 #[cfg(test)]
 use crate::tests::{Planted, is_planted};
@@ -118,6 +120,30 @@ pub(crate) fn fill(
     Some(Filled { position, word })
 }
 
+/// As [`fill`], then [`Filled::finish`], and lets readers see it: for memory that is stored to, where
+/// nothing of that can fail. Returns where the next frame may start.
+#[inline]
+pub(crate) fn append(
+    writer: &mut RegionWriter,
+    seed: u32,
+    header: &FrameHeader,
+    body_bytes: usize,
+    fill: impl FnOnce(&mut Stage<'_>),
+) -> Option<io::Result<usize>> {
+    let length = HEADER_BYTES + body_bytes;
+    let word = u32::try_from(length).ok()?;
+    let position = writer.committed();
+    let mut stage = writer.stage(position, stride(length))?;
+    stage.put(&encode_header(header));
+    fill(&mut stage);
+    assert!(stage.filled() == length, "the body has the length it was measured to have");
+    let crc = checksum(seed, word, stage.bytes(OFFSET_DELTA));
+    stage.put_at(CRC, &crc.to_le_bytes());
+    stage.put_first_word(word);
+    let end = position + stride(length);
+    Some(writer.publish(end).map(|()| end))
+}
+
 /// As [`fill`], and then [`Filled::finish`].
 #[inline]
 pub(crate) fn write(
@@ -175,20 +201,16 @@ pub(crate) fn read(bytes: &[u8], seed: u32) -> Result<Frame<'_>, NoFrame> {
     };
     let word = u32::from_le_bytes(field(header, LENGTH));
     let length = word as usize;
-    if length == 0 {
-        return Err(NoFrame::End);
-    }
-    let Some(covered) = bytes.get(OFFSET_DELTA..length) else {
-        return Err(invalid(format!("a frame of {length} bytes, {} are left", bytes.len())));
-    };
-    let Some(body) = bytes.get(HEADER_BYTES..length) else {
-        return Err(invalid(format!("a frame of {length} bytes is shorter than its header")));
+    let (Some(covered), Some(body)) =
+        (bytes.get(OFFSET_DELTA..length), bytes.get(HEADER_BYTES..length))
+    else {
+        return Err(wrong_length(length, bytes.len()));
     };
     let (expected, found) = (u32::from_le_bytes(field(header, CRC)), checksum(seed, word, covered));
     #[cfg(test)]
     let expected = if is_planted(Planted::SkipsTheChecksum) { found } else { expected };
     if expected != found {
-        return Err(invalid(format!("checksum {found:08x}, the frame says {expected:08x}")));
+        return Err(wrong_checksum(expected, found));
     }
     let count = u32::from_le_bytes(field(header, COUNT));
     let decoded = FrameHeader {
@@ -201,7 +223,7 @@ pub(crate) fn read(bytes: &[u8], seed: u32) -> Result<Frame<'_>, NoFrame> {
         || decoded.attributes & !APPEND_TIME != 0
         || decoded.count == 0
     {
-        return Err(invalid(format!("a frame of a later version ({decoded:?})")));
+        return Err(later_version(&decoded));
     }
     Ok(Frame { header: decoded, body, stride: stride(length) })
 }
@@ -244,6 +266,25 @@ fn no_header(bytes: &[u8]) -> NoFrame {
     } else {
         invalid(format!("{} bytes are left, too few for a frame", bytes.len()))
     }
+}
+
+#[cold]
+fn wrong_length(length: usize, left: usize) -> NoFrame {
+    match length {
+        0 => NoFrame::End,
+        _ if length > left => invalid(format!("a frame of {length} bytes, {left} are left")),
+        _ => invalid(format!("a frame of {length} bytes is shorter than its header")),
+    }
+}
+
+#[cold]
+fn wrong_checksum(expected: u32, found: u32) -> NoFrame {
+    invalid(format!("checksum {found:08x}, the frame says {expected:08x}"))
+}
+
+#[cold]
+fn later_version(header: &FrameHeader) -> NoFrame {
+    invalid(format!("a frame of a later version ({header:?})"))
 }
 
 #[cold]

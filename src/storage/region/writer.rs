@@ -46,6 +46,9 @@ impl Region {
 #[derive(Debug)]
 pub(crate) struct RegionWriter {
     region: Arc<Region>,
+    /// The end of what is published: what `committed` of the region was last set to, to be had without
+    /// a load that others share.
+    end: usize,
     /// The end of what may be stored to: beyond it a mapped file has no blocks, and a store would
     /// kill the process.
     limit: usize,
@@ -141,6 +144,7 @@ impl RegionWriter {
         let region = Arc::new(Region::new(memory, capacity, committed));
         Self {
             region,
+            end: committed,
             limit,
             calls: None,
             #[cfg(loom)]
@@ -156,8 +160,7 @@ impl RegionWriter {
     /// The end of what is published.
     #[inline]
     pub(crate) fn committed(&self) -> usize {
-        // Relaxed: the only thread that stores it is the one that holds this writer.
-        self.region.committed.load(Ordering::Relaxed)
+        self.end
     }
 
     /// How far the region could grow.
@@ -231,6 +234,7 @@ impl RegionWriter {
         if self.calls.is_some() {
             self.write_staged(end)?;
         }
+        self.end = end;
         #[cfg(loom)]
         if self.planted == Planted::PublishesRelaxed {
             self.region.committed.store(end, Ordering::Relaxed);
@@ -357,6 +361,18 @@ impl Stage<'_> {
         let to = unsafe { self.base.as_ptr().add(position) };
         // SAFETY: `position + bytes.len() <= filled <= len`; no overlap, as in `put`.
         unsafe { copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    /// Stores the first word, after every byte that was put: as
+    /// [`store_word`](RegionWriter::store_word), for whoever has just filled all of it.
+    #[inline]
+    pub(crate) fn put_first_word(&mut self, word: u32) {
+        assert!(self.filled >= WORD && self.base.cast::<u32>().is_aligned(), "a word begins there");
+        // SAFETY: the stage was opened for `len` bytes of the memory, of which at least 4 are filled, and
+        // its start is aligned, by the assertion. No slice covers it, because the stage begins at or
+        // above `committed`, and `&mut self` keeps every other store out.
+        let cell = unsafe { AtomicU32::from_ptr(self.base.as_ptr().cast()) };
+        cell.store(word.to_le(), Ordering::Release);
     }
 
     /// How much is filled.
