@@ -1,0 +1,164 @@
+//! What came out of measuring one row, and the line it travels in from a bench to the table.
+//!
+//! A line is a list of `name=value`, parted by tabs. What is absent is left out, so that fields can be
+//! added without old lines becoming unreadable.
+
+use std::fmt::Write;
+
+/// The least, the middle and the largest of what several rounds gave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let max = *sorted.last().expect("a round");
+        Self { min: sorted[0], median: sorted[sorted.len() / 2], max }
+    }
+
+    pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
+        Self { min: change(self.min), median: change(self.median), max: change(self.max) }
+    }
+}
+
+/// What a row is wanted to reach; its median is judged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// The ratio to the limit is at least this.
+    RatioAtLeast(f64),
+    /// The ratio to the limit is at most this.
+    RatioAtMost(f64),
+    /// The value itself is at most this.
+    AtMost(f64),
+}
+
+/// One row's result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// As the list of workloads calls it: `W1`.
+    pub workload: String,
+    pub what: String,
+    /// `/s` for records a second, or what else the value counts.
+    pub unit: String,
+    pub value: Spread,
+    /// For a rate: payload bytes a second, the median.
+    pub bytes_per_second: Option<f64>,
+    /// What it is compared with, and the median of that.
+    pub limit: Option<(String, f64)>,
+    /// Value by limit, taken round by round.
+    pub ratio: Option<Spread>,
+    pub target: Option<Target>,
+}
+
+impl Outcome {
+    /// A value that is compared with nothing.
+    pub fn new(workload: &str, what: &str, unit: &str, value: Spread) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            what: what.to_owned(),
+            unit: unit.to_owned(),
+            value,
+            bytes_per_second: None,
+            limit: None,
+            ratio: None,
+            target: None,
+        }
+    }
+
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    /// Is the target met? Nothing, if there is none.
+    pub fn is_met(&self) -> Option<bool> {
+        let ratio = || self.ratio.map(|ratio| ratio.median);
+        match self.target? {
+            Target::RatioAtLeast(least) => Some(ratio()? >= least),
+            Target::RatioAtMost(most) => Some(ratio()? <= most),
+            Target::AtMost(most) => Some(self.value.median <= most),
+        }
+    }
+
+    pub fn to_line(&self) -> String {
+        let mut line = format!(
+            "workload={}\twhat={}\tunit={}",
+            plain(&self.workload),
+            plain(&self.what),
+            plain(&self.unit)
+        );
+        let mut add = |name: &str, value: f64| {
+            write!(line, "\t{name}={value}").expect("a string takes everything");
+        };
+        add("min", self.value.min);
+        add("median", self.value.median);
+        add("max", self.value.max);
+        if let Some(bytes) = self.bytes_per_second {
+            add("bytes", bytes);
+        }
+        if let Some((_, median)) = &self.limit {
+            add("limit", *median);
+        }
+        if let Some(ratio) = self.ratio {
+            add("ratio-min", ratio.min);
+            add("ratio-median", ratio.median);
+            add("ratio-max", ratio.max);
+        }
+        match self.target {
+            Some(Target::RatioAtLeast(least)) => add("ratio-at-least", least),
+            Some(Target::RatioAtMost(most)) => add("ratio-at-most", most),
+            Some(Target::AtMost(most)) => add("at-most", most),
+            None => {}
+        }
+        if let Some((name, _)) = &self.limit {
+            write!(line, "\tlimit-name={}", plain(name)).expect("a string takes everything");
+        }
+        line
+    }
+
+    /// Nothing, if a field that each line has is missing or makes no sense.
+    pub fn from_line(line: &str) -> Option<Self> {
+        let fields: Vec<(&str, &str)> =
+            line.split('\t').filter_map(|field| field.split_once('=')).collect();
+        let text = |name| fields.iter().find(|(found, _)| *found == name).map(|(_, text)| *text);
+        let number = |name| text(name)?.parse::<f64>().ok();
+        let spread = |min, median, max| {
+            Some(Spread { min: number(min)?, median: number(median)?, max: number(max)? })
+        };
+        let target = number("ratio-at-least")
+            .map(Target::RatioAtLeast)
+            .or_else(|| number("ratio-at-most").map(Target::RatioAtMost))
+            .or_else(|| number("at-most").map(Target::AtMost));
+        Some(Self {
+            workload: text("workload")?.to_owned(),
+            what: text("what")?.to_owned(),
+            unit: text("unit")?.to_owned(),
+            value: spread("min", "median", "max")?,
+            bytes_per_second: number("bytes"),
+            limit: text("limit-name").map(str::to_owned).zip(number("limit")),
+            ratio: spread("ratio-min", "ratio-median", "ratio-max"),
+            target,
+        })
+    }
+}
+
+/// Without what would end a field or a line.
+fn plain(text: &str) -> String {
+    text.replace(['\t', '\n'], " ")
+}
+
+/// A value with its unit, short enough for a column.
+pub fn with_unit(value: f64, unit: &str) -> String {
+    match unit {
+        "/s" if value >= 1e6 => format!("{:.2} M/s", value / 1e6),
+        "/s" if value >= 1e3 => format!("{:.2} k/s", value / 1e3),
+        "/s" => format!("{value:.0} /s"),
+        _ if value >= 1000.0 => format!("{value:.0} {unit}"),
+        _ => format!("{value:.2} {unit}"),
+    }
+}
