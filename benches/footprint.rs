@@ -177,7 +177,7 @@ fn memory(options: &Options) {
     }
     let what = "a process without a broker";
     tell(options, &Outcome::new("memory", what, "MiB", Spread::of(before)));
-    let what = format!("the same while {count} records of 100 B are sent one by one, at most");
+    let what = format!("a process that sends {count} records of 100 B one by one, at most");
     let outcome = Outcome::new("memory", &what, "MiB", Spread::of(most));
     tell(options, &outcome.target(Target::AtMost(16.0)));
 }

@@ -119,8 +119,9 @@ fn outcome(
     (place, at): (usize, usize),
 ) -> Outcome {
     let of = |row: usize| all[row].iter().map(move |shares| shares[at]);
-    let what = format!("{}, {share} {since}", row.name);
+    let what = format!("{}, {since}", row.name);
     let mut outcome = Outcome::new(workload, &what, "µs", Spread::of(of(place)));
+    outcome.share = Some(share.to_owned());
     let against: Vec<usize> =
         row.against.iter().copied().filter(|one| !all[*one].is_empty()).collect();
     if !against.is_empty() {

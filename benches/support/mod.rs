@@ -13,7 +13,7 @@ pub mod channel;
 mod latency;
 pub mod machine;
 mod options;
-mod outcome;
+pub mod outcome;
 mod payload;
 mod rates;
 mod taker;

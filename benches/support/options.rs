@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Outcome;
 
@@ -63,11 +63,25 @@ impl Options {
         if self.is_quick { count.div_ceil(QUICK) } else { count }
     }
 
+    /// Where the results go, if somebody wants them.
+    pub fn results(&self) -> Option<&Path> {
+        self.results.as_deref()
+    }
+
+    /// What a bench that is started by another has to be told of rounds and sizes.
+    pub fn passed_on(&self) -> Vec<String> {
+        let rounds = self.rounds.map(|rounds| ["--rounds".to_owned(), rounds.to_string()]);
+        let quick = self.is_quick.then(|| "--quick".to_owned());
+        rounds.into_iter().flatten().chain(quick).collect()
+    }
+
     /// Leaves a result for who collects them.
     pub fn report(&self, outcome: &Outcome) {
         if let Some(path) = &self.results {
             let mut file = File::options().append(true).create(true).open(path).expect("results");
-            writeln!(file, "{}", outcome.to_line()).expect("results");
+            let line = outcome.to_line();
+            assert_eq!(Outcome::from_line(&line).as_ref(), Some(outcome), "it can be read");
+            writeln!(file, "{line}").expect("results");
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Outcome {
     /// As the list of workloads calls it: `W1`.
     pub workload: String,
     pub what: String,
+    /// For latencies: which share of the records took at most so long, `p99`.
+    pub share: Option<String>,
     /// `/s` for records a second, or what else the value counts.
     pub unit: String,
     pub value: Spread,
@@ -61,6 +63,7 @@ impl Outcome {
         Self {
             workload: workload.to_owned(),
             what: what.to_owned(),
+            share: None,
             unit: unit.to_owned(),
             value,
             bytes_per_second: None,
@@ -115,8 +118,11 @@ impl Outcome {
             Some(Target::AtMost(most)) => add("at-most", most),
             None => {}
         }
-        if let Some((name, _)) = &self.limit {
-            write!(line, "\tlimit-name={}", plain(name)).expect("a string takes everything");
+        let texts = [("limit-name", self.limit.as_ref().map(|limit| &limit.0))];
+        for (name, text) in texts.into_iter().chain([("share", self.share.as_ref())]) {
+            if let Some(text) = text {
+                write!(line, "\t{name}={}", plain(text)).expect("a string takes everything");
+            }
         }
         line
     }
@@ -137,6 +143,7 @@ impl Outcome {
         Some(Self {
             workload: text("workload")?.to_owned(),
             what: text("what")?.to_owned(),
+            share: text("share").map(str::to_owned),
             unit: text("unit")?.to_owned(),
             value: spread("min", "median", "max")?,
             bytes_per_second: number("bytes"),
@@ -152,13 +159,33 @@ fn plain(text: &str) -> String {
     text.replace(['\t', '\n'], " ")
 }
 
-/// A value with its unit, short enough for a column.
-pub fn with_unit(value: f64, unit: &str) -> String {
+/// What a value is divided by to be short enough for a column, and the unit it then has.
+fn scale(value: f64, unit: &str) -> (f64, String) {
     match unit {
-        "/s" if value >= 1e6 => format!("{:.2} M/s", value / 1e6),
-        "/s" if value >= 1e3 => format!("{:.2} k/s", value / 1e3),
-        "/s" => format!("{value:.0} /s"),
-        _ if value >= 1000.0 => format!("{value:.0} {unit}"),
-        _ => format!("{value:.2} {unit}"),
+        "/s" if value >= 1e6 => (1e6, "M/s".to_owned()),
+        "/s" if value >= 1e3 => (1e3, "k/s".to_owned()),
+        _ => (1.0, unit.to_owned()),
     }
+}
+
+/// With as many digits as mean something.
+pub fn short(value: f64) -> String {
+    match value {
+        small if small < 100.0 => format!("{small:.2}"),
+        middle if middle < 1000.0 => format!("{middle:.1}"),
+        large => format!("{large:.0}"),
+    }
+}
+
+/// A value with its unit.
+pub fn with_unit(value: f64, unit: &str) -> String {
+    let (scale, unit) = scale(value, unit);
+    format!("{} {unit}", short(value / scale))
+}
+
+/// A median with its unit, and the least and the most in the same.
+pub fn spread_with_unit(spread: Spread, unit: &str) -> String {
+    let (scale, unit) = scale(spread.median, unit);
+    let Spread { min, median, max } = spread.map(|value| value / scale);
+    format!("{} {unit} ({} – {})", short(median), short(min), short(max))
 }
