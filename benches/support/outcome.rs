@@ -18,7 +18,14 @@ impl Spread {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let max = *sorted.last().expect("a round");
-        Self { min: sorted[0], median: sorted[sorted.len() / 2], max }
+        let middle = sorted.len() / 2;
+        let is_even = sorted.len().is_multiple_of(2);
+        let median = if is_even {
+            f64::midpoint(sorted[middle - 1], sorted[middle])
+        } else {
+            sorted[middle]
+        };
+        Self { min: sorted[0], median, max }
     }
 
     pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
