@@ -5,6 +5,9 @@
 //! everything once and small, within a minute: whether it works, and nothing about how fast. Without a word it only
 //! says so, because plain `cargo bench` runs the others anyway.
 //!
+//! All of it takes some ten minutes and 12 GB of disk for a while, of which reopening wants most. It wants a
+//! machine that does nothing else: with two cores, a third program that runs shows in each latency.
+//!
 //! Each bench is a process of its own, started by cargo, and leaves its results as lines in a file. A bench
 //! that fails, because something was not read back as it was sent, makes this one fail at the end; a target that
 //! is missed does not.
