@@ -16,24 +16,20 @@ mod support;
 use std::time::{Duration, Instant};
 
 use forebay::{Broker, Record, Start, Topic, TopicConfig};
-use support::{Row, measure, timed};
+use support::{Options, Row, measure, scratch, timed};
 
 const ROUNDS: usize = 9;
 const SIZE: usize = 100;
-const COUNT: u64 = 1_000_000;
-const LATENCIES: usize = 200_000;
 
 fn main() {
-    let wanted: Vec<String> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let on = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    let options = Options::parse();
     for batch in [10, 100, 500] {
-        if on(&batch.to_string()) {
-            throughput(batch);
+        if options.on(&batch.to_string()) {
+            throughput(&options, batch);
         }
     }
-    if on("latency") {
-        latency();
+    if options.on("latency") {
+        latency(&options);
     }
 }
 
@@ -62,24 +58,26 @@ fn check(broker: &Broker, name: &str, count: u64) {
 }
 
 /// Sends to a topic of its own and checks it; what `send` returns is done before the clock stops.
-fn run(broker: &Broker, name: &str, send: impl FnOnce(&Topic)) -> Duration {
+fn run(broker: &Broker, name: &str, count: u64, send: impl FnOnce(&Topic)) -> Duration {
     let topic = broker.create_topic(name, TopicConfig::new()).expect("create");
     let time = timed(|| send(&topic));
-    check(broker, name, COUNT);
+    check(broker, name, count);
     broker.delete_topic(name).expect("delete");
     time
 }
 
-fn throughput(batch: usize) {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory");
+fn throughput(options: &Options, batch: usize) {
+    // As many as fill whole batches of every size.
+    let count = options.scaled(2000) * 500;
+    let dir = scratch();
     let broker = Broker::open(dir.path()).expect("open");
     let broker = &broker;
     let mut turn = 0;
     let batched = move || {
         turn += 1;
-        run(broker, &format!("batch-{turn}"), |topic| {
+        run(broker, &format!("batch-{turn}"), count, |topic| {
             let mut values = vec![[0; SIZE]; batch];
-            for first in (0..COUNT).step_by(batch) {
+            for first in (0..count).step_by(batch) {
                 for (number, value) in (first..).zip(&mut values) {
                     *value = payload(number);
                 }
@@ -95,8 +93,8 @@ fn throughput(batch: usize) {
             let topic = format!("{name}-{turn}");
             let producer =
                 broker.async_producer().batch_records(batch).linger(linger).open().expect("open");
-            run(broker, &topic, |_| {
-                for number in 0..COUNT {
+            run(broker, &topic, count, |_| {
+                for number in 0..count {
                     let payload = payload(number);
                     if has_tickets {
                         producer.send(&topic, Record::new(&payload)).expect("send");
@@ -108,47 +106,33 @@ fn throughput(batch: usize) {
             })
         }
     };
-    let row = |name: String, run, limit| Row {
-        name,
-        run,
-        records: COUNT,
-        bytes: COUNT * SIZE as u64,
-        limit,
-    };
     let linger = Duration::from_millis(5);
+    let volume = (count, SIZE);
+    let row = |name: String, run| Row::new("async", name, volume, run).against("send_batch", &[0]);
+    let lingering = format!("batches of {batch}, linger 5 ms");
     let mut rows = [
+        Row::new("async", format!("send_batch of {batch}"), volume, batched),
+        row(format!("async post, {lingering}"), gathered("post", linger, false)).target(0.90),
+        row(format!("async send, a ticket each, {lingering}"), gathered("send", linger, true))
+            .target(0.90),
         row(
-            format!("send_batch of {batch}"),
-            Box::new(batched) as Box<dyn FnMut() -> Duration>,
-            None,
-        ),
-        row(
-            format!("async post, batches of {batch}, linger 5 ms"),
-            Box::new(gathered("post", linger, false)),
-            Some((0, 0.90)),
-        ),
-        row(
-            format!("async send (a ticket each), batches of {batch}, linger 5 ms"),
-            Box::new(gathered("send", linger, true)),
-            Some((0, 0.90)),
-        ),
-        row(
-            "async post, linger 0".to_owned(),
-            Box::new(gathered("at-once", Duration::ZERO, false)),
-            Some((0, 0.0)),
+            format!("async post, batches up to {batch}, linger 0"),
+            gathered("at-once", Duration::ZERO, false),
         ),
     ];
-    measure(&format!("one thread, 100 B, batches of {batch}"), ROUNDS, &mut rows);
+    let title = format!("one thread, 100 B, batches of {batch}");
+    measure(options, &title, ROUNDS, &mut rows);
 }
 
-fn latency() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory");
+fn latency(options: &Options) {
+    let count = options.scaled(200_000);
+    let dir = scratch();
     let broker = Broker::open(dir.path()).expect("open");
     let topic = broker.create_topic("direct", TopicConfig::new()).expect("create");
     broker.create_topic("async", TopicConfig::new()).expect("create");
     let producer = broker.async_producer().open().expect("open");
     let (mut direct, mut gathered) = (Vec::new(), Vec::new());
-    for number in 0..LATENCIES as u64 {
+    for number in 0..count {
         let value = payload(number);
         let begun = Instant::now();
         topic.send(Record::new(&value)).expect("send");
@@ -157,9 +141,9 @@ fn latency() {
         producer.send("async", Record::new(&value)).expect("send").wait().expect("sent");
         gathered.push(begun.elapsed());
     }
-    check(&broker, "direct", LATENCIES as u64);
-    check(&broker, "async", LATENCIES as u64);
-    println!("\nhow long one record takes, {LATENCIES} of each in turn");
+    check(&broker, "direct", count);
+    check(&broker, "async", count);
+    println!("\nhow long one record takes, {count} of each in turn");
     println!("{:<34} {:>10} {:>10} {:>10}", "", "p50 ns", "p99 ns", "p99.9 ns");
     for (name, mut times) in [("Topic::send", direct), ("async send, linger 0, wait", gathered)] {
         times.sort_unstable();

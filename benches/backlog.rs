@@ -10,34 +10,31 @@
     reason = "small numbers"
 )]
 
+mod support;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use forebay::{Broker, Error, OnFull, Record, SinkBatch, SinkError, Start, Topic, TopicConfig};
+use support::{Options, scratch};
 
 const SIZE: usize = 1000;
 /// Sends a second while the backlog grows.
 const RATE: u64 = 60_000;
 
 fn main() {
-    let wanted: Vec<String> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let on = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
-    let gib = wanted.iter().find_map(|arg| arg.parse().ok());
-    if gib.is_some() || wanted.is_empty() {
+    let options = Options::parse();
+    let gib = options.words.iter().find_map(|word| word.parse().ok());
+    if gib.is_some() || options.words.is_empty() {
         growing(gib.unwrap_or(5));
     }
-    if on("full") {
+    if options.on("full") {
         full();
     }
-    if on("disk") {
+    if options.on("disk") {
         disk();
     }
-}
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory")
 }
 
 /// Sorted durations, printed as the usual shares of them.

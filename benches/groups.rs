@@ -23,14 +23,13 @@ use forebay::{
     Broker, Consumer, GroupState, RebalanceListener, Record, Start, Topic, TopicConfig,
     TopicPartition,
 };
-use support::{Row, measure, timed};
+use support::{Options, Row, measure, scratch, timed};
 
 fn main() {
-    let wanted: Vec<String> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let on = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    let options = Options::parse();
+    let on = |name: &str| options.on(name);
     if on("w8") {
-        drain_a_backlog();
+        drain_a_backlog(&options);
     }
     if on("join") {
         join_a_large_group();
@@ -43,11 +42,6 @@ fn main() {
     }
 }
 
-/// A directory on the file system the benches are built on: what is measured is a disk.
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory")
-}
-
 /// Adds what a record holds to a sum that depends on all of them and their order.
 fn digest(sum: u64, value: Option<&[u8]>) -> u64 {
     let stamp =
@@ -55,12 +49,10 @@ fn digest(sum: u64, value: Option<&[u8]>) -> u64 {
     sum.wrapping_mul(31).wrapping_add(stamp)
 }
 
-const BACKLOG: u64 = 10_000_000;
-const MILLION: u64 = 1_000_000;
-
-fn fill_backlog(topic: &Topic) -> u64 {
+/// Sends so many records; what [`digest`] comes to over them.
+fn fill_backlog(topic: &Topic, count: u64) -> u64 {
     let mut sum = 0;
-    for first in (0..BACKLOG).step_by(100) {
+    for first in (0..count).step_by(100) {
         let mut values = [[7_u8; 100]; 100];
         for (number, value) in (first..).zip(&mut values) {
             value[..8].copy_from_slice(&number.to_le_bytes());
@@ -72,72 +64,81 @@ fn fill_backlog(topic: &Topic) -> u64 {
     sum
 }
 
-fn drain_a_backlog() {
+/// Looks at every byte of each record once, so that the rows need to look at the numbers alone.
+fn check_backlog(broker: &Broker, count: u64) {
+    let mut reader = broker.reader().topic("t", Start::Earliest).open().expect("reader");
+    let (mut found, mut expected) = (0, [7_u8; 100]);
+    while found < count {
+        for record in &reader.try_poll().expect("poll") {
+            expected[..8].copy_from_slice(&found.to_le_bytes());
+            assert_eq!(record.offset(), found, "order");
+            assert_eq!(record.value(), Some(&expected[..]), "content");
+            found += 1;
+        }
+    }
+    assert!(reader.try_poll().expect("poll").is_empty(), "nothing else is there");
+}
+
+fn drain_a_backlog(options: &Options) {
+    // Ten parts, and the time of each is told.
+    let part = options.scaled(1_000_000);
+    let backlog = 10 * part;
     let dir = scratch();
     let broker = Broker::open(dir.path()).expect("open");
     let topic = broker.create_topic("t", TopicConfig::new()).expect("create");
-    let expected = fill_backlog(&topic);
+    let expected = fill_backlog(&topic, backlog);
     let (broker, mut group) = (&broker, 0);
-    // How long each million took, in the last round.
-    let millions = std::cell::RefCell::new(Vec::new());
+    check_backlog(broker, backlog);
+    // How long each part took, in the last round.
+    let parts = std::cell::RefCell::new(Vec::new());
+    let read = || {
+        timed(|| {
+            let mut reader = broker.reader().topic("t", Start::Earliest).open().expect("reader");
+            let (mut count, mut sum) = (0, 0);
+            while count < backlog {
+                for record in &reader.try_poll().expect("poll") {
+                    sum = digest(sum, record.value());
+                    count += 1;
+                }
+            }
+            assert_eq!(sum, expected);
+        })
+    };
+    let drain = || {
+        group += 1;
+        parts.borrow_mut().clear();
+        timed(|| {
+            let name = format!("group-{group}");
+            let mut consumer = broker.consumer(&name).subscribe(["t"]).open().expect("open");
+            let (mut count, mut sum) = (0, 0);
+            let mut start = Instant::now();
+            while count < backlog {
+                for record in &consumer.try_poll().expect("poll") {
+                    sum = digest(sum, record.value());
+                    count += 1;
+                    if count % part == 0 {
+                        parts.borrow_mut().push(start.elapsed());
+                        start = Instant::now();
+                    }
+                }
+                consumer.commit().expect("commit");
+            }
+            assert_eq!(sum, expected);
+            let committed = consumer.committed("t", 0).expect("committed");
+            assert_eq!(committed.map(|committed| committed.offset), Some(backlog));
+        })
+    };
     let mut rows = [
-        Row {
-            name: "w4: a reader".to_owned(),
-            run: Box::new(|| {
-                timed(|| {
-                    let mut reader =
-                        broker.reader().topic("t", Start::Earliest).open().expect("reader");
-                    let (mut count, mut sum) = (0, 0);
-                    while count < BACKLOG {
-                        for record in &reader.try_poll().expect("poll") {
-                            sum = digest(sum, record.value());
-                            count += 1;
-                        }
-                    }
-                    assert_eq!(sum, expected);
-                })
-            }),
-            records: BACKLOG,
-            bytes: BACKLOG * 100,
-            limit: None,
-        },
-        Row {
-            name: "w8: a group, a commit a poll".to_owned(),
-            run: Box::new(|| {
-                group += 1;
-                millions.borrow_mut().clear();
-                timed(|| {
-                    let name = format!("group-{group}");
-                    let mut consumer =
-                        broker.consumer(&name).subscribe(["t"]).open().expect("open");
-                    let (mut count, mut sum) = (0, 0);
-                    let mut start = Instant::now();
-                    while count < BACKLOG {
-                        for record in &consumer.try_poll().expect("poll") {
-                            sum = digest(sum, record.value());
-                            count += 1;
-                            if count % MILLION == 0 {
-                                millions.borrow_mut().push(start.elapsed());
-                                start = Instant::now();
-                            }
-                        }
-                        consumer.commit().expect("commit");
-                    }
-                    assert_eq!(sum, expected);
-                    let committed = consumer.committed("t", 0).expect("committed");
-                    assert_eq!(committed.map(|committed| committed.offset), Some(BACKLOG));
-                })
-            }),
-            records: BACKLOG,
-            bytes: BACKLOG * 100,
-            limit: Some((0, 0.50)),
-        },
+        Row::new("W8", "a reader, no commits", (backlog, 100), read),
+        Row::new("W8", "drain a backlog through a group, a commit a poll", (backlog, 100), drain)
+            .against("a reader", &[0])
+            .target(0.50),
     ];
-    measure("W8: a backlog of 10 million, 100 B", 5, &mut rows);
-    let rate = |time: &Duration| 1.0 / time.as_secs_f64();
-    let millions = millions.borrow();
-    let rates: Vec<_> = millions.iter().map(|time| format!("{:.1}", rate(time))).collect();
-    println!("M/s in each million of the last round: {}", rates.join(" "));
+    measure(options, &format!("W8: a backlog of {backlog}, 100 B"), 5, &mut rows);
+    let parts = parts.borrow();
+    let rate = |time: &Duration| part as f64 / time.as_secs_f64() / 1e6;
+    let rates: Vec<_> = parts.iter().map(|time| format!("{:.1}", rate(time))).collect();
+    println!("M/s in each tenth of the last round: {}", rates.join(" "));
 }
 
 const PARTITIONS: u32 = 1_000;

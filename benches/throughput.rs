@@ -1,8 +1,8 @@
 //! How fast records are sent and read, beside what memory allows in the same run.
 //!
 //! `cargo bench --bench throughput`, or `-- w1 w4` for some rows only. Each row is run several
-//! times, interleaved with the others; everything that was sent is read back and checked by count
-//! and checksum. The limit rows are small loops over a mapped file: what remains if there were no
+//! times, interleaved with the others; everything that was sent is read back and every byte of it
+//! checked. The limit rows are small loops over a mapped file: what remains if there were no
 //! topics, offsets, locks, clocks and indexes.
 #![allow(
     clippy::cast_possible_truncation,
@@ -17,7 +17,7 @@ mod support;
 use std::time::Duration;
 
 use forebay::{Broker, Record, Start, Topic, TopicConfig};
-use support::{Row, measure, reserved_file, timed};
+use support::{Options, Row, measure, reserved_file, scratch, timed};
 
 const ROUNDS: usize = 7;
 /// What one run of a row moves.
@@ -25,19 +25,18 @@ const VOLUME: u64 = 128 << 20;
 const HEADER: usize = 24;
 
 fn main() {
-    let wanted: Vec<String> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let on = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
-    for (name, size, target) in [("w1", 100, 0.70), ("w1k", 1024, 0.75), ("w16", 16, 0.50)] {
-        if on(name) {
-            send_one_by_one(name, size, target);
+    let options = Options::parse();
+    let rows = [("w1", "W1", 100, 0.70), ("w1k", "W1k", 1024, 0.75), ("w16", "W16", 16, 0.50)];
+    for (part, workload, size, target) in rows {
+        if options.on(part) {
+            send_one_by_one(&options, workload, size, target);
         }
     }
-    if on("w2") {
-        send_in_batches();
+    if options.on("w2") {
+        send_in_batches(&options);
     }
-    if on("w4") {
-        replay();
+    if options.on("w4") {
+        replay(&options);
     }
 }
 
@@ -73,65 +72,43 @@ fn payloads(size: usize) -> Vec<Vec<u8>> {
     vec![vec![7; size]; POOL]
 }
 
-/// A directory on the file system the benches are built on: what is measured is a disk.
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary directory")
-}
-
-fn send_one_by_one(name: &str, size: usize, target: f64) {
-    let count = VOLUME / (size as u64 + 28);
-    let limit_dir = scratch();
-    let dir = scratch();
-    let broker = Broker::open(dir.path()).expect("open");
-    let mut run = 0;
-    let by_name = Broker::open(dir.path().join("by-name")).expect("open");
+fn send_one_by_one(options: &Options, workload: &'static str, size: usize, target: f64) {
+    let count = options.scaled(VOLUME) / (size as u64 + 28);
+    let (limit_dir, dir) = (scratch(), scratch());
+    let broker = &Broker::open(dir.path().join("by-handle")).expect("open");
+    let by_name = &Broker::open(dir.path().join("by-name")).expect("open");
+    let (mut handle_run, mut name_run) = (0, 0);
+    let volume = (count, size);
+    let send = || {
+        handle_run += 1;
+        send_run(broker, &format!("topic-{handle_run}"), volume, |topic, record| {
+            topic.send(record).expect("send");
+        })
+    };
+    let send_by_name = || {
+        name_run += 1;
+        let topic = format!("topic-{name_run}");
+        let producer = by_name.producer();
+        send_run(by_name, &topic, volume, |_, record| {
+            producer.send(&topic, record).expect("send");
+        })
+    };
+    let limit = limit_write(limit_dir.path(), size, 1, count);
     let mut rows = [
-        Row {
-            name: "limit: warm mmap + CRC".to_owned(),
-            run: Box::new(limit_write(limit_dir.path(), size, 1, count)),
-            records: count,
-            bytes: count * size as u64,
-            limit: None,
-        },
-        Row {
-            name: format!("{name} send, {size} B, Written"),
-            run: Box::new(|| {
-                run += 1;
-                send_run(&broker, &format!("topic-{run}"), size, count, |topic, record| {
-                    topic.send(record).expect("send");
-                })
-            }),
-            records: count,
-            bytes: count * size as u64,
-            limit: Some((0, target)),
-        },
-        Row {
-            name: format!("{name} the same, by topic name"),
-            run: {
-                let mut run = 0;
-                let by_name = &by_name;
-                Box::new(move || {
-                    run += 1;
-                    let topic = format!("topic-{run}");
-                    let producer = by_name.producer();
-                    send_run(by_name, &topic, size, count, |_, record| {
-                        producer.send(&topic, record).expect("send");
-                    })
-                })
-            },
-            records: count,
-            bytes: count * size as u64,
-            limit: Some((0, target)),
-        },
+        Row::new(workload, "limit: warm mmap + CRC", volume, limit),
+        Row::new(workload, format!("send, {size} B, Written"), volume, send)
+            .against("warm mmap + CRC", &[0])
+            .target(target),
+        Row::new(workload, format!("send by topic name, {size} B, Written"), volume, send_by_name)
+            .against("warm mmap + CRC", &[0]),
     ];
-    measure(&format!("{}: one thread, one record a send", name.to_uppercase()), ROUNDS, &mut rows);
+    measure(options, &format!("{workload}: one thread, one record a send"), ROUNDS, &mut rows);
 }
 
 fn send_run(
     broker: &Broker,
     name: &str,
-    size: usize,
-    count: u64,
+    (count, size): (u64, usize),
     send: impl Fn(&Topic, Record<'_>),
 ) -> Duration {
     let topic = broker.create_topic(name, TopicConfig::new()).expect("create");
@@ -147,13 +124,24 @@ fn send_run(
     time
 }
 
-/// Reads everything back.
+/// Reads everything back and looks at every byte.
 fn check(broker: &Broker, name: &str, size: usize, count: u64) {
-    let (found, sum) = read_all(broker, name);
-    assert_eq!(found, count, "records read back");
-    assert_eq!(sum, expected_digest(count, size), "their content");
+    let mut reader = broker.reader().topic(name, Start::Earliest).open().expect("reader");
+    let (mut found, mut expected) = (0, vec![7; size]);
+    while found < count {
+        let batch = reader.try_poll().expect("poll");
+        assert!(!batch.is_empty(), "{found} of {count} records were read back");
+        for record in &batch {
+            fill(&mut expected, found);
+            assert_eq!(record.offset(), found, "order");
+            assert_eq!(record.value(), Some(&expected[..]), "content");
+            found += 1;
+        }
+    }
+    assert!(reader.try_poll().expect("poll").is_empty(), "nothing else is there");
 }
 
+/// How many records there are, and what [`digest`] comes to over them.
 fn read_all(broker: &Broker, name: &str) -> (u64, u64) {
     let mut reader = broker.reader().topic(name, Start::Earliest).open().expect("reader");
     let (mut found, mut sum) = (0, 0);
@@ -210,53 +198,45 @@ fn limit_write(
     }
 }
 
-fn send_in_batches() {
+fn send_in_batches(options: &Options) {
     const SIZE: usize = 100;
     const BATCH: usize = 100;
-    let count = VOLUME / (SIZE as u64 + 4) / BATCH as u64 * BATCH as u64;
+    let count = options.scaled(VOLUME) / (SIZE as u64 + 4) / BATCH as u64 * BATCH as u64;
     let (limit_dir, dir) = (scratch(), scratch());
     let broker = Broker::open(dir.path()).expect("open");
     let mut run = 0;
+    let send = || {
+        run += 1;
+        let name = format!("topic-{run}");
+        let topic = broker.create_topic(&name, TopicConfig::new()).expect("create");
+        let mut pool = payloads(SIZE);
+        let pool = &mut pool[..BATCH];
+        let time = timed(|| {
+            for first in (0..count).step_by(BATCH) {
+                for (number, payload) in (first..).zip(pool.iter_mut()) {
+                    fill(payload, number);
+                }
+                let records: Vec<Record<'_>> = pool.iter().map(Record::new).collect();
+                topic.send_batch(&records).expect("send");
+            }
+        });
+        check(&broker, &name, SIZE, count);
+        broker.delete_topic(&name).expect("delete");
+        time
+    };
+    let limit = limit_write(limit_dir.path(), SIZE, BATCH, count);
     let mut rows = [
-        Row {
-            name: "limit: one CRC per 100".to_owned(),
-            run: Box::new(limit_write(limit_dir.path(), SIZE, BATCH, count)),
-            records: count,
-            bytes: count * SIZE as u64,
-            limit: None,
-        },
-        Row {
-            name: "w2 send_batch of 100, 100 B".to_owned(),
-            run: Box::new(|| {
-                run += 1;
-                let name = format!("topic-{run}");
-                let topic = broker.create_topic(&name, TopicConfig::new()).expect("create");
-                let mut pool = payloads(SIZE);
-                let pool = &mut pool[..BATCH];
-                let time = timed(|| {
-                    for first in (0..count).step_by(BATCH) {
-                        for (number, payload) in (first..).zip(pool.iter_mut()) {
-                            fill(payload, number);
-                        }
-                        let records: Vec<Record<'_>> = pool.iter().map(Record::new).collect();
-                        topic.send_batch(&records).expect("send");
-                    }
-                });
-                check(&broker, &name, SIZE, count);
-                broker.delete_topic(&name).expect("delete");
-                time
-            }),
-            records: count,
-            bytes: count * SIZE as u64,
-            limit: Some((0, 0.70)),
-        },
+        Row::new("W2", "limit: warm mmap, one CRC per 100", (count, SIZE), limit),
+        Row::new("W2", "send_batch of 100, 100 B", (count, SIZE), send)
+            .against("warm mmap, one CRC per 100", &[0])
+            .target(0.70),
     ];
-    measure("W2: batches of 100", ROUNDS, &mut rows);
+    measure(options, "W2: batches of 100", ROUNDS, &mut rows);
 }
 
-fn replay() {
+fn replay(options: &Options) {
     const SIZE: usize = 100;
-    let count = VOLUME / (SIZE as u64 + 28);
+    let count = options.scaled(VOLUME) / (SIZE as u64 + 28);
     let dir = scratch();
     let broker = Broker::open(dir.path().join("broker")).expect("open");
     for (name, batch) in [("single", 1), ("batched", 100)] {
@@ -270,36 +250,23 @@ fn replay() {
             let records: Vec<Record<'_>> = pool.iter().take(here).map(Record::new).collect();
             topic.send_batch(&records).expect("send");
         }
+        check(&broker, name, SIZE, count);
     }
     let expected = (count, expected_digest(count, SIZE));
     let expected = &expected;
     let broker = &broker;
     let read = |name: &'static str| move || timed(|| assert_eq!(&read_all(broker, name), expected));
-    let bytes = count * SIZE as u64;
+    let row = |name: &str, topic| {
+        let row = Row::new("W4", name, (count, SIZE), read(topic));
+        row.against("walk + CRC", &[0]).target(0.90)
+    };
+    let limit = limit_walk(dir.path(), SIZE, count);
     let mut rows = [
-        Row {
-            name: "limit: walk + CRC".to_owned(),
-            run: Box::new(limit_walk(dir.path(), SIZE, count)),
-            records: count,
-            bytes,
-            limit: None,
-        },
-        Row {
-            name: "w4 replay, sent one by one".to_owned(),
-            run: Box::new(read("single")),
-            records: count,
-            bytes,
-            limit: Some((0, 0.90)),
-        },
-        Row {
-            name: "w4 replay, sent in batches".to_owned(),
-            run: Box::new(read("batched")),
-            records: count,
-            bytes,
-            limit: Some((0, 0.90)),
-        },
+        Row::new("W4", "limit: walk + CRC", (count, SIZE), limit),
+        row("replay, sent one by one", "single"),
+        row("replay, sent in batches of 100", "batched"),
     ];
-    measure("W4: replay, every checksum checked", ROUNDS, &mut rows);
+    measure(options, "W4: replay, every checksum checked", ROUNDS, &mut rows);
 }
 
 /// The records of a mapped file visited in place, each checksum checked.
