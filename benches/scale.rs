@@ -125,7 +125,7 @@ fn send_by_partitions() {
                 let count = *count;
                 boxed(move || {
                     each(CALLS, |number| {
-                        topic.send(spread.map_or(0, |spread| spread(number, count)))
+                        topic.send(spread.map_or(0, |spread| spread(number, count)));
                     })
                 })
             })
