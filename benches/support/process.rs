@@ -19,6 +19,8 @@ pub struct Holdings {
     pub own_bytes: u64,
     /// All resident memory, mapped pages of files included.
     pub resident_bytes: u64,
+    /// What the kernel takes for its tables of pages, which no figure of resident memory has.
+    pub page_table_bytes: u64,
 }
 
 impl Holdings {
@@ -31,6 +33,7 @@ impl Holdings {
             mappings: maps.lines().count() as u64,
             own_bytes: status("RssAnon"),
             resident_bytes: status("VmRSS"),
+            page_table_bytes: status("VmPTE"),
         }
     }
 }

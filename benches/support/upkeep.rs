@@ -27,11 +27,12 @@ pub fn hold(what: &str, partitions: u32, dir: &Path) {
     let here = Holdings::look();
     topic.check(&broker);
     println!(
-        "{} {} {} {}",
+        "{} {} {} {} {}",
         here.files - before.files,
         here.mappings - before.mappings,
         here.own_bytes.saturating_sub(before.own_bytes),
-        here.resident_bytes.saturating_sub(before.resident_bytes)
+        here.resident_bytes.saturating_sub(before.resident_bytes),
+        here.page_table_bytes.saturating_sub(before.page_table_bytes)
     );
 }
 
@@ -54,6 +55,7 @@ pub fn hold_by_partitions() {
             ("mappings held", "", 1.0),
             ("own memory", "MiB", f64::from(1 << 20)),
             ("resident memory, mapped files included", "MiB", f64::from(1 << 20)),
+            ("the kernel's page tables", "MiB", f64::from(1 << 20)),
         ];
         for (place, (figure, unit, divisor)) in figures.into_iter().enumerate() {
             let values = found.iter().map(|found| found[place] / divisor).collect();
