@@ -9,7 +9,9 @@ mod measurements;
 mod payload;
 mod peer;
 mod peers;
+mod plot;
 mod rounds;
+mod sweep;
 mod table;
 mod workload;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["--measure", name, workload, dir] => {
             child::print(&measure(name, workload, Path::new(dir)));
         }
+        ["--point", name, bytes, dir] => child::print(&point(name, bytes, Path::new(dir))),
         ["--victim", peer, dir] => {
             if let Err(error) = measurements::victim(peer, Path::new(dir)) {
                 eprintln!("{error}");
@@ -57,6 +60,15 @@ fn measure(name: &str, workload: &str, dir: &Path) -> Outcome<measurements::Meas
     }
 }
 
+fn point(name: &str, bytes: &str, dir: &Path) -> Outcome<measurements::Measured> {
+    let bytes = bytes.parse()?;
+    if name == sweep::LIMIT {
+        measurements::limit(name, bytes, dir)
+    } else {
+        measurements::sweep(name, bytes, dir)
+    }
+}
+
 fn compare(arguments: &Arguments) -> Outcome<()> {
     if arguments.list {
         for one in workload::ALL {
@@ -68,6 +80,12 @@ fn compare(arguments: &Arguments) -> Outcome<()> {
     let scratch = scratch(arguments)?;
     let begun = Instant::now();
     println!("{}", versions());
+    if let Some(file) = arguments.svg.as_ref().filter(|_| arguments.is_sweep) {
+        let series = sweep::measure(&arguments.peers(), arguments.rounds.unwrap_or(1), &scratch)?;
+        fs::write(file, plot::svg(&series))?;
+        println!("took {:.0} s", begun.elapsed().as_secs_f64());
+        return Ok(fs::remove_dir_all(&scratch)?);
+    }
     let mut text = format!("{}\n", versions());
     for workload in arguments.workloads() {
         let rounds = arguments.rounds.unwrap_or(3);

@@ -20,6 +20,7 @@ use crate::workload::{Kind, Workload};
 
 pub use limits::limit;
 pub use reopen::victim;
+pub use send::sweep;
 
 /// What one measurement sends at most, in bytes of records.
 const VOLUME: u64 = 128 << 20;
