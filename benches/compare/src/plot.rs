@@ -10,15 +10,16 @@ const HEIGHT: f64 = 380.0;
 const LEFT: f64 = 120.0;
 const TOP: f64 = 70.0;
 
-/// Colours that are told apart on white and on black, and by those who cannot see red or green.
+/// Colours that are read on white and on black, should a page not say which it is, and told apart by those who
+/// cannot see red or green.
 const STYLE: &str = "\
-text{font-family:sans-serif;font-size:13px;fill:#24292f}\
-.title{font-size:16px;font-weight:bold}.grid{stroke:#d0d7de;stroke-width:1}\
+text{font-family:sans-serif;font-size:13px;fill:#6e7781}\
+.title{font-size:16px;font-weight:bold}.grid{stroke:#8c959f;stroke-width:1;stroke-opacity:0.3}\
 polyline{fill:none;stroke-width:2.5}\
 .limit{stroke:#8c959f;fill:#8c959f}.forebay{stroke:#0969da;fill:#0969da}.rival{stroke:#bc4c00;fill:#bc4c00}\
 polyline.limit,polyline.forebay,polyline.rival{fill:none}polyline.limit{stroke-dasharray:7 4}\
 text.limit,text.forebay,text.rival{stroke:none}\
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.grid{stroke:#3d444d}\
+@media(prefers-color-scheme:dark){text{fill:#9198a1}\
 .limit{stroke:#9198a1;fill:#9198a1}.forebay{stroke:#4493f8;fill:#4493f8}.rival{stroke:#f0883e;fill:#f0883e}}";
 
 /// Where a rate and a size are in the picture.
@@ -81,8 +82,9 @@ pub fn svg(series: &[Series]) -> String {
     for (class, rates) in names.iter().zip(&rates) {
         line(&mut svg, &scale, class, rates);
     }
-    legend(&mut svg, &best);
+    legend(&mut svg);
     rival_names(&mut svg, &scale, &best);
+    footer(&mut svg, &best);
     svg.push_str("</svg>\n");
     svg
 }
@@ -145,15 +147,11 @@ fn line(svg: &mut String, scale: &Scale, class: &str, rates: &[Option<f64>]) {
     }
 }
 
-fn legend(svg: &mut String, best: &[Option<(&'static str, f64)>]) {
-    let is_best = |name: &str| best.iter().flatten().any(|(rival, _)| *rival == name);
-    let named = peers::all().iter().filter(|about| is_best(about.name));
-    let rivals: Vec<&str> = named.map(|about| about.name).collect();
-    let rival = format!("best rival at each size ({})", rivals.join(", "));
+fn legend(svg: &mut String) {
     let entries = [
         ("limit", "limit: warm mmap + CRC".to_owned(), 0.0),
         ("forebay", "forebay".to_owned(), 195.0),
-        ("rival", rival, 290.0),
+        ("rival", "best rival at each size".to_owned(), 290.0),
     ];
     for (class, text, right) in entries {
         let (x, y) = (LEFT + right, TOP - 22.0);
@@ -172,21 +170,32 @@ fn legend(svg: &mut String, best: &[Option<(&'static str, f64)>]) {
 /// Where the best rival is another one than a size before, its name stands below its line.
 fn rival_names(svg: &mut String, scale: &Scale, best: &[Option<(&'static str, f64)>]) {
     let mut before = None;
+    let mut names = 0_u32;
     for (place, here) in best.iter().enumerate() {
         let Some((name, rate)) = here else { continue };
         if before != Some(name) {
-            let (x, y) = (scale.x(place), scale.y(*rate) + 20.0);
+            // Names close to each other stand on two lines.
+            let lower = if names.is_multiple_of(2) { 20.0 } else { 36.0 };
+            names += 1;
+            let (x, y) = (scale.x(place), scale.y(*rate) + lower);
             put(svg, format_args!("<text class='rival' x='{x:.1}' y='{y:.1}'>{name}</text>"));
         }
         before = Some(name);
     }
+}
+
+fn footer(svg: &mut String, best: &[Option<(&'static str, f64)>]) {
+    let is_best = |name: &str| best.iter().flatten().any(|(rival, _)| *rival == name);
+    let named = peers::all().iter().filter(|about| is_best(about.name));
+    let rivals: Vec<&str> = named.map(|about| about.name).collect();
     let (x, y) = (LEFT, TOP + HEIGHT + 72.0);
     put(
         svg,
         format_args!(
-            "<text x='{x}' y='{y}'>Files on a disk, page cache; each point read back and checked. \
-             The limit copies the same bytes into a mapped file</text><text x='{x}' y='{}'>whose pages were \
-             touched before.</text>",
+            "<text x='{x}' y='{y}'>Files on a disk, page cache; each point read back and checked. Rivals: {}.</text>\
+             <text x='{x}' y='{}'>The limit copies the same bytes into a mapped file whose pages were touched \
+             before.</text>",
+            rivals.join(", "),
             y + 18.0
         ),
     );
