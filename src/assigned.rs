@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::log::{Budget, LogCursor};
 use crate::partition::Partition;
 use crate::topic_partition::TopicPartition;
+use crate::waker::Waker;
 
 /// A partition that is read.
 #[derive(Debug)]
@@ -35,9 +36,20 @@ impl Assigned {
                 Err(error) => return Err(self.passed(error)),
             };
             let topic = Arc::clone(&self.name.topic);
-            batch.add_source(Source { topic, partition: self.name.partition, segment });
+            batch.add_source(Source {
+                topic,
+                partition: self.name.partition,
+                view: segment.view(),
+            });
         }
         Ok(())
+    }
+
+    /// Leaves a registration, to be rung by `waker` with `place` when there is something to read, unless
+    /// there is already. Says whether it did.
+    pub(crate) fn register(&mut self, waker: &Arc<Waker>, place: usize) -> bool {
+        self.registered = self.partition.register(waker, place, self.cursor.offset());
+        self.registered
     }
 
     #[cold]

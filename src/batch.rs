@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::log::RecordLocation;
 use crate::record::Record;
 use crate::record_codec::Headers;
-use crate::segment::Segment;
+use crate::storage::View;
 use crate::timestamp::Timestamp;
 
 /// Records returned by one poll. Empty if there were none in time.
@@ -36,7 +36,7 @@ pub struct Batch {
 pub(crate) struct Source {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: u32,
-    pub(crate) segment: Arc<Segment>,
+    pub(crate) view: View,
 }
 
 impl Batch {
@@ -88,8 +88,8 @@ impl Batch {
 
     /// The number of `source` in this batch, where it is added if it is not yet there.
     pub(crate) fn source_number(&mut self, source: &Source) -> u32 {
-        let same = |one: &Source| Arc::ptr_eq(&one.segment, &source.segment);
-        let number = self.sources.iter().rposition(same).unwrap_or_else(|| {
+        let same = |one: &mut Source| one.view.join(&source.view);
+        let number = self.sources.iter_mut().rposition(same).unwrap_or_else(|| {
             self.sources.push(source.clone());
             self.sources.len() - 1
         });
@@ -191,20 +191,20 @@ impl<'a> ConsumerRecord<'a> {
     #[inline]
     #[must_use]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.location.key.map(|span| span.of(&self.source.segment))
+        self.location.key.map(|span| span.of(&self.source.view))
     }
 
     /// Its value; `None` if it is a tombstone.
     #[inline]
     #[must_use]
     pub fn value(&self) -> Option<&'a [u8]> {
-        self.location.value.map(|span| span.of(&self.source.segment))
+        self.location.value.map(|span| span.of(&self.source.view))
     }
 
     /// Its headers, in the order they were given.
     #[must_use]
     pub fn headers(&self) -> Headers<'a> {
-        let bytes = self.location.headers.of(&self.source.segment);
+        let bytes = self.location.headers.of(&self.source.view);
         Headers::new(bytes, self.location.header_count as usize)
     }
 
@@ -218,7 +218,7 @@ impl<'a> ConsumerRecord<'a> {
     /// What its parts take, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let len = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
-        len(self.key()) + len(self.value()) + self.location.headers.of(&self.source.segment).len()
+        len(self.key()) + len(self.value()) + self.location.headers.of(&self.source.view).len()
     }
 
     /// A copy that borrows nothing.

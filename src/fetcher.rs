@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::assigned::Assigned;
 use crate::batch::Batch;
@@ -17,13 +17,16 @@ use crate::log::{Budget, LogCursor};
 use crate::merge::Merge;
 use crate::partition::Partition;
 use crate::topic_partition::TopicPartition;
+use crate::wakefulness::Wakefulness;
 use crate::waker::Waker;
 
-/// How often an empty ring is looked at again before the thread goes to sleep. A record that
-/// follows closely is then met without the cost of sleeping and being woken, tens of microseconds.
-const SPINS: u32 = 200;
-/// The most partitions that are looked at that often.
-const SPIN_PARTITIONS: usize = 8;
+/// The most partitions that stay in the ring though they are found empty: a look at each costs less
+/// than leaving a registration and being rung.
+const FEW: usize = 8;
+/// With fewer records than this a reader is right behind the appender.
+const A_FEW_RECORDS: usize = 16;
+/// How long it then holds still, in turns of a spin loop: less than a microsecond.
+const PAUSE: u32 = 16;
 
 /// How much one poll returns.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,9 @@ pub(crate) struct Fetcher {
     touched: Vec<usize>,
     /// Gaps that were met and are to be told, each by a fetch of its own.
     untold: VecDeque<Error>,
+    wakefulness: Wakefulness,
+    /// How many records the last fetch returned.
+    last: usize,
 }
 
 impl Fetcher {
@@ -85,6 +91,8 @@ impl Fetcher {
             merge: merged.then(Merge::default),
             touched: Vec::new(),
             untold: VecDeque::new(),
+            wakefulness: Wakefulness::default(),
+            last: 0,
         }
     }
 
@@ -211,6 +219,12 @@ impl Fetcher {
     /// The partitions it reads and their places, in no order.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = (&TopicPartition, usize)> {
         self.places.iter().map(|(name, place)| (name, *place))
+    }
+
+    /// How many partitions the next fetch asks.
+    #[cfg(test)]
+    pub(crate) fn ring_len(&self) -> usize {
+        self.ring.len()
     }
 
     /// Whether every partition it reads is known to have nothing.
@@ -345,14 +359,29 @@ impl Fetcher {
         if self.ring.is_empty() {
             return Ok(Batch::default());
         }
-        match self.merge.take() {
+        let batch = match self.merge.take() {
             Some(mut merge) => {
                 let batch = self.gather_merged(&mut merge);
                 self.merge = Some(merge);
                 batch
             }
             None => self.gather(),
+        };
+        self.last = batch.as_ref().map_or(0, Batch::len);
+        batch
+    }
+
+    /// As [`fetch`](Self::fetch), for one who can wait: if the last records came singly, it holds still
+    /// for a moment first. One who reads right behind an appender takes the cache lines away from it
+    /// that it is about to store to, and both are slower for it than if a few records come together.
+    #[inline]
+    pub(crate) fn fetch_calmly(&mut self) -> Result<Batch> {
+        if (1..A_FEW_RECORDS).contains(&self.last) {
+            for _ in 0..PAUSE {
+                std::hint::spin_loop();
+            }
         }
+        self.fetch()
     }
 
     /// Puts the partitions that rang back into the ring.
@@ -387,7 +416,14 @@ impl Fetcher {
                 self.touched.push(place);
             }
             match filled {
-                Ok(()) => self.ring.push_back(place),
+                Ok(()) => {
+                    let stays = batch.len() > before || self.ring.len() < FEW;
+                    if stays || !slot.register(&self.waker, place) {
+                        self.ring.push_back(place);
+                    } else {
+                        self.registered += 1;
+                    }
+                }
                 Err(error) if batch.is_empty() => {
                     self.ring.push_back(place);
                     return Err(error);
@@ -429,22 +465,39 @@ impl Fetcher {
     /// one, for as long as it takes. Returns `false` if it was the deadline.
     #[cold]
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> bool {
-        if self.ring.len() <= SPIN_PARTITIONS {
-            for _ in 0..SPINS {
-                if self.has_more() {
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
+        let begun = Instant::now();
+        let awake_until = deadline.map_or(Duration::MAX, |deadline| deadline - begun);
+        if self.ring.len() <= FEW && self.spin(begun, self.wakefulness.get().min(awake_until)) {
+            self.wakefulness.was_rewarded(begun.elapsed());
+            return true;
         }
         self.register_ring();
         let rang = !self.ring.is_empty() || self.waker.wait(deadline);
+        self.wakefulness.has_slept(begun.elapsed());
         if self.registered == 0 {
             // Nobody else takes away what others than partitions have rung.
             self.waker.take(&mut self.rang);
             self.rang.clear();
         }
         rang
+    }
+
+    /// Looks again and again whether there is something to read, for so long. Seldom enough to leave the
+    /// cache line it looks at to whoever appends.
+    fn spin(&self, begun: Instant, time: Duration) -> bool {
+        loop {
+            for _ in 0..4 {
+                if self.has_more() {
+                    return true;
+                }
+                for _ in 0..4 {
+                    std::hint::spin_loop();
+                }
+            }
+            if begun.elapsed() >= time {
+                return false;
+            }
+        }
     }
 
     fn has_more(&self) -> bool {
@@ -458,9 +511,9 @@ impl Fetcher {
         let registered = &mut self.registered;
         self.ring.retain(|place| {
             let Some(slot) = slots.get_mut(*place).and_then(Option::as_mut) else { return false };
-            slot.registered = slot.partition.register(waker, *place, slot.cursor.offset());
-            *registered += usize::from(slot.registered);
-            !slot.registered
+            let is_registered = slot.register(waker, *place);
+            *registered += usize::from(is_registered);
+            !is_registered
         });
     }
 }

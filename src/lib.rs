@@ -150,6 +150,7 @@ mod topic_metadata;
 mod topic_partition;
 mod topic_writer;
 mod unsent;
+mod wakefulness;
 mod waker;
 
 pub use async_producer::{

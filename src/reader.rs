@@ -81,8 +81,11 @@ impl Reader {
     /// concerns one partition and, but for the gap, is met again when that is asked next; the others
     /// can be read in between, unless their records are to be merged with its own.
     pub fn poll(&mut self, timeout: Duration) -> Result<Batch> {
-        let batch = self.try_poll()?;
-        if !batch.is_empty() || timeout.is_zero() {
+        if timeout.is_zero() {
+            return self.try_poll();
+        }
+        let batch = self.fetcher.fetch_calmly()?;
+        if !batch.is_empty() {
             return Ok(batch);
         }
         self.broker.check_owner()?;
@@ -226,6 +229,28 @@ mod tests {
         assert_eq!(rang, [7]);
         broker.close().expect("close");
         assert!(!partition.register(&waker, 7, 2), "the news of the close is there");
+    }
+
+    #[test]
+    fn many_idle_partitions_are_asked_once_though_the_reader_never_waits() {
+        let broker = Broker::in_memory().expect("open");
+        let config = TopicConfig::new().partitions(100);
+        let topic = broker.create_topic("t", config).expect("create");
+        let mut reader = broker.reader().topic("t", Start::Earliest).open().expect("reader");
+        assert!(reader.try_poll().expect("poll").is_empty());
+        let asked = reader.fetcher.ring_len();
+        assert!(asked < 10, "{asked} are asked again by each poll");
+        for number in [3, 50, 99] {
+            topic.send(Record::new("x").partition(number)).expect("send");
+            let batch = reader.try_poll().expect("poll");
+            assert_eq!(batch.get(0).expect("it is met").partition(), number);
+        }
+        for _ in 0..3 {
+            assert!(reader.try_poll().expect("poll").is_empty());
+        }
+        assert!(reader.fetcher.ring_len() < 10, "those that rang are idle again");
+        let wait = reader.poll(Duration::from_millis(1)).expect("poll");
+        assert!(wait.is_empty() && reader.fetcher.is_ring_empty());
     }
 
     #[test]

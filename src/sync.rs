@@ -5,6 +5,21 @@
 //! threads can pass these points: `group/tests/hand_over.rs`, `log/tests/publish.rs`. A lock that
 //! is held while one of these points is passed must be one of these too.
 
+/// Alone in its cache line, and in the one that is fetched with it: for what one thread stores to again
+/// and again while others look at what would lie beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct OwnLine<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for OwnLine<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 #[cfg(not(loom))]
 mod real {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};

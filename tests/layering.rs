@@ -33,6 +33,7 @@ const LAYERS: &[&[&str]] = &[
         "merge",
         "batch",
         "partitioner",
+        "wakefulness",
     ],
     &["builder", "housekeeping"],
     &["inspect"],

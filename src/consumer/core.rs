@@ -257,7 +257,7 @@ impl Consumer {
         let mut deadline = None;
         loop {
             self.tend()?;
-            let batch = self.fetch()?;
+            let batch = self.fetch(!timeout.is_zero() && deadline.is_none())?;
             if !batch.is_empty() || self.wakeup.take() || timeout.is_zero() {
                 return Ok(batch);
             }
@@ -274,9 +274,10 @@ impl Consumer {
         }
     }
 
-    /// Asks the partitions. One whose topic was deleted is let go of.
-    fn fetch(&mut self) -> Result<Batch> {
-        match self.fetcher.fetch() {
+    /// Asks the partitions, calmly if there is time. One whose topic was deleted is let go of.
+    fn fetch(&mut self, calmly: bool) -> Result<Batch> {
+        let fetched = if calmly { self.fetcher.fetch_calmly() } else { self.fetcher.fetch() };
+        match fetched {
             Err(Error::UnknownTopic { topic }) => {
                 let gone = |(name, _): &(&TopicPartition, usize)| *name.topic == *topic;
                 let gone: Vec<_> = self.fetcher.partitions().filter(gone).collect();

@@ -12,6 +12,7 @@ use super::shared::Log;
 use crate::error::{Error, Result};
 use crate::record_codec;
 use crate::segment::Segment;
+use crate::storage::View;
 use crate::storage::frame::{HEADER_BYTES, NoFrame};
 
 /// Where one record lies in its segment.
@@ -43,10 +44,10 @@ impl Span {
         Self { start: (base + start) as u32, end }
     }
 
-    /// The bytes, from the segment they lie in.
+    /// The bytes, from a view of the segment they lie in.
     #[inline]
-    pub(crate) fn of(self, segment: &Segment) -> &[u8] {
-        segment.bytes(self.start as usize, self.end.get() as usize)
+    pub(crate) fn of(self, segment: &View) -> &[u8] {
+        segment.read(self.start as usize..self.end.get() as usize).unwrap_or_default()
     }
 }
 
@@ -70,18 +71,19 @@ const NO_RECORD: &str = "a frame holds what is not a record";
 const RESERVE: usize = 512;
 
 impl OpenFrame {
-    /// Adds its records from `next_offset` on to `out`, and says whether all were, or whether the
+    /// Adds its records, which lie in `bytes`, all that can be read of the segment, from `next_offset` on to `out`, and says whether all were, or whether the
     /// budget ended first.
     #[inline]
     fn hand_out(
         &mut self,
         segment: &Segment,
+        bytes: &[u8],
         next_offset: &mut u64,
         source: u32,
         budget: &mut Budget,
         out: &mut Vec<RecordLocation>,
     ) -> Result<bool> {
-        let body = segment.bytes(self.body, self.end);
+        let body = bytes.get(self.body..self.end).unwrap_or_default();
         while self.offset < self.next_offset {
             if budget.is_spent() {
                 return Ok(false);
@@ -280,13 +282,13 @@ impl LogCursor {
         budget: &mut Budget,
         out: &mut Vec<RecordLocation>,
     ) -> Result<()> {
+        let bytes = segment.bytes(0, usize::MAX);
         if let Some(frame) = &mut self.frame {
-            if !frame.hand_out(segment, &mut self.next_offset, source, budget, out)? {
+            if !frame.hand_out(segment, bytes, &mut self.next_offset, source, budget, out)? {
                 return Ok(());
             }
             self.frame = None;
         }
-        let bytes = segment.bytes(0, usize::MAX);
         while self.frame_offset < end && !budget.is_spent() {
             let rest = bytes.get(self.position..).unwrap_or_default();
             let found = match segment.frame_in(rest) {
@@ -330,7 +332,7 @@ impl LogCursor {
                 continue;
             }
             // Most frames are handed out whole and never become a part of the cursor.
-            let done = frame.hand_out(segment, &mut self.next_offset, source, budget, out);
+            let done = frame.hand_out(segment, bytes, &mut self.next_offset, source, budget, out);
             if !matches!(done, Ok(true)) {
                 self.frame = Some(frame);
                 return done.map(|_| ());

@@ -20,7 +20,7 @@ use crate::storage::durable_mark::{DurableMark, MarkFile};
 use crate::storage::{Storage, was_not_begun};
 #[cfg(loom)]
 use crate::sync::Planted as Misordered;
-use crate::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard, RwLock};
+use crate::sync::{AtomicU8, AtomicU64, Mutex, MutexGuard, OwnLine, RwLock};
 #[cfg(test)]
 use crate::tests::{Planted, is_planted};
 
@@ -91,7 +91,7 @@ pub(crate) struct Log {
     start_offset: AtomicU64,
     /// The offset the next record will get. Stored by the appender with Release after the record
     /// was published in its segment, loaded with Acquire: who sees it can read up to it.
-    end_offset: AtomicU64,
+    end_offset: OwnLine<AtomicU64>,
     /// Offsets that no segment holds.
     gaps: Gaps,
     durability: Durability,
@@ -122,7 +122,7 @@ impl Log {
             storage: Arc::clone(storage),
             slots: RwLock::new(slots.collect()),
             start_offset: AtomicU64::new(offsets.start),
-            end_offset: AtomicU64::new(offsets.end),
+            end_offset: OwnLine(AtomicU64::new(offsets.end)),
             gaps,
             durability: Durability::new(offsets.synced),
             quota,

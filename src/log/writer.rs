@@ -101,6 +101,12 @@ impl LogWriter {
         writer
     }
 
+    /// Whether the pages of the segment being written are large.
+    #[cfg(test)]
+    pub(crate) fn large_pages(&self) -> bool {
+        self.active.as_ref().is_some_and(SegmentWriter::large_pages)
+    }
+
     pub(crate) fn log(&self) -> &Arc<Log> {
         &self.log
     }

@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use crate::error::{Error, Result};
 use crate::record_codec;
 use crate::storage::frame::{self, Frame, NoFrame};
-use crate::storage::{Region, Storage};
+use crate::storage::{Region, Storage, View};
 
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::{IndexBuilder, IndexEntry, SparseIndex, Summary, stored_last_append};
@@ -137,6 +137,11 @@ impl Segment {
     pub(crate) fn bytes(&self, start: usize, end: usize) -> &[u8] {
         let end = end.min(self.region.committed());
         self.region.read(start..end).unwrap_or_default()
+    }
+
+    /// What can be read of it by now.
+    pub(crate) fn view(&self) -> View {
+        View::new(&self.region)
     }
 
     /// The frame at `position`, in a segment read up to `committed`.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::{IndexBuilder, SparseIndex, Summary};
@@ -24,10 +25,15 @@ const MAX_STEP: usize = 4 << 20;
 /// From here on a segment has its pages touched ahead of the appender. Smaller ones are not worth
 /// the memory.
 const PREPARE_FROM: usize = 128 << 10;
-/// How far ahead of the appender pages are touched, in one piece: this share of what the segment
-/// has come to, within these bounds. Who has sent much is likely to send more.
+/// How far ahead of the appender pages are touched: what it will have reached after this time if it goes on
+/// as it does, and no more at a time, because whoever touches them takes a core away from others for as long;
+const PREPARE_TIME: Duration = Duration::from_millis(20);
+/// at least this;
+const PREPARE_LEAST: usize = 128 << 10;
+/// at most this share of what the segment has come to (who has sent much is likely to send more), within
+/// these bounds.
 const PREPARE_SHARE: usize = 4;
-const PREPARE_STEPS: (usize, usize) = (1 << 20, 4 << 20);
+const PREPARE_MOST: (usize, usize) = (1 << 20, 4 << 20);
 /// With more syncs than this from one look ahead to the next, pages are small.
 const SYNCS_OF_LARGE: u64 = 2;
 
@@ -102,6 +108,9 @@ struct StepLeft {
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
+    /// The segment's, which is kept here so that an append does not touch what readers count their
+    /// references in.
+    base_offset: u64,
     region: RegionWriter,
     file: Arc<dyn StorageFile>,
     /// Says whether there is room to grow.
@@ -120,6 +129,11 @@ pub(crate) struct SegmentWriter {
     step_at: usize,
     /// Who touches which pages, once there is something to be gained by it.
     pages: Option<Arc<Pages>>,
+    /// How far ahead pages are to be ready, in bytes.
+    ahead: usize,
+    /// When that was looked at the last time, and how far the segment had come; and when it was begun.
+    looked: Option<(Instant, usize)>,
+    begun: Instant,
     /// Whether pages are large, and how often there had been a sync when that was looked at.
     large_pages: bool,
     syncs: u64,
@@ -181,7 +195,8 @@ impl SegmentWriter {
             .inspect_err(|_| new.room.quota.give_back(taken))?;
         writer.file_bytes.store(taken, Ordering::Relaxed);
         if new.busy && writer.region.has_pages() {
-            writer.ask_for_pages(2 * writer.ahead());
+            writer.ahead = PREPARE_MOST.1;
+            writer.ask_for_pages(2 * writer.ahead);
             if let Some(pages) = writer.pages.as_ref().filter(|_| new.large_pages) {
                 pages.use_large(writer.region.region(), true);
             }
@@ -222,6 +237,7 @@ impl SegmentWriter {
         let segment = Segment::new(storage, path.to_path_buf(), new.base_offset, shared, index)?;
         Ok(Self {
             seed: segment.seed(),
+            base_offset: segment.base_offset(),
             segment: Arc::new(segment),
             region,
             file,
@@ -235,6 +251,9 @@ impl SegmentWriter {
             last_append: new.created,
             step_at: 0,
             pages: None,
+            ahead: PREPARE_LEAST,
+            looked: None,
+            begun: Instant::now(),
             secured: 0,
             left: StepLeft::default(),
             busy: new.busy,
@@ -274,6 +293,7 @@ impl SegmentWriter {
         segment.keep_index();
         let mut writer = Self {
             seed: segment.seed(),
+            base_offset: segment.base_offset(),
             segment: Arc::new(segment),
             region,
             file,
@@ -287,6 +307,9 @@ impl SegmentWriter {
             last_append: summary.last_append,
             step_at: 0,
             pages: None,
+            ahead: PREPARE_LEAST,
+            looked: None,
+            begun: Instant::now(),
             secured: 0,
             left: StepLeft::default(),
             busy: false,
@@ -362,14 +385,15 @@ impl SegmentWriter {
 
     /// Asks for pages ahead of `end`, and sees to it that nobody is in the way of what lies before it.
     fn look_ahead(&mut self, end: usize) {
-        let ahead = self.ahead();
+        let ahead = self.ahead;
         if self.pages.as_ref().is_none_or(|pages| pages.claimed() < end + ahead) {
+            let ahead = self.choose_how_far();
             if end + 2 * ahead > self.region.limit() {
                 // Without room ahead there is less to prepare; room for the frame there is.
                 drop(self.grow(end + 2 * ahead));
             }
-            self.ask_for_pages(end + 2 * ahead);
             self.choose_page_size();
+            self.ask_for_pages(end + 2 * ahead);
         }
         let start = self.region.committed().max(self.secured);
         if let Some(pages) = &self.pages {
@@ -383,10 +407,16 @@ impl SegmentWriter {
         if self.busy { 0 } else { PREPARE_FROM }
     }
 
-    /// How far ahead pages are to be ready.
-    fn ahead(&self) -> usize {
-        let (least, most) = PREPARE_STEPS;
-        if self.busy { most } else { (self.region.committed() / PREPARE_SHARE).clamp(least, most) }
+    /// Works out how far ahead pages are to be ready, by how fast the segment was filled lately.
+    fn choose_how_far(&mut self) -> usize {
+        let (now, end) = (Instant::now(), self.region.committed());
+        let (since, from) = self.looked.replace((now, end)).unwrap_or((self.begun, 0));
+        let time = (now - since).as_nanos().max(1);
+        let reach = (end - from) as u128 * PREPARE_TIME.as_nanos() / time;
+        let (least, most) = PREPARE_MOST;
+        let most = if self.busy { most } else { (end / PREPARE_SHARE).clamp(least, most) };
+        self.ahead = usize::try_from(reach).unwrap_or(most).clamp(PREPARE_LEAST, most);
+        self.ahead
     }
 
     fn ask_for_pages(&mut self, target: usize) {
@@ -398,10 +428,11 @@ impl SegmentWriter {
         }
     }
 
-    /// Large pages, unless a sync would often write much more than there is to be written.
+    /// Large pages where one is soon filled, unless a sync would often write much more than there is to be
+    /// written.
     fn choose_page_size(&mut self) {
         let syncs = self.segment.syncs();
-        self.large_pages = syncs - self.syncs <= SYNCS_OF_LARGE;
+        self.large_pages = self.ahead >= LARGE / 2 && syncs - self.syncs <= SYNCS_OF_LARGE;
         self.syncs = syncs;
         if let Some(pages) = &self.pages {
             pages.use_large(self.region.region(), self.large_pages);
@@ -533,7 +564,7 @@ impl SegmentWriter {
 
     #[inline]
     fn offset_delta(&self, append: &Append) -> u32 {
-        u32::try_from(append.offset - self.segment.base_offset())
+        u32::try_from(append.offset - self.base_offset)
             .expect("has_room() keeps offsets within 32 bits of the base offset")
     }
 

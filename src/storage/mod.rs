@@ -23,7 +23,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use region::{ForkFlag, Region, RegionWriter, Stage};
+pub(crate) use region::{ForkFlag, Region, RegionWriter, Stage, View};
 use region::{read_at, write_at};
 
 /// Whether a file can grow while it is mapped. Where it cannot, a segment gets all its blocks

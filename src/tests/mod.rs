@@ -2,6 +2,8 @@
 //! planted to see that they are found.
 
 mod crash_states;
+#[cfg(target_os = "linux")]
+mod page_size;
 mod planted;
 
 pub(crate) use planted::{Planted, is_planted};

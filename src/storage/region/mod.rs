@@ -6,7 +6,7 @@
 //! # The invariant that makes it sound
 //!
 //! `committed` divides the region. Bytes below it never change again and may be looked at by any
-//! thread through [`Region::read`]. Bytes at or above it are touched only through the one
+//! thread through [`Region::read`], or a [`View`] of what was below it at some moment. Bytes at or above it are touched only through the one
 //! [`RegionWriter`], which is not `Clone` and works by `&mut self`. [`RegionWriter::publish`]
 //! moves `committed` up, with Release, after the bytes were stored; [`Region::read`] loads it
 //! with Acquire before it makes a slice. No `&mut [u8]` over the memory exists.
@@ -22,8 +22,10 @@ mod fork_flag;
 mod shared;
 #[cfg(loom)]
 mod tracked;
+mod view;
 mod writer;
 
 pub(crate) use fork_flag::ForkFlag;
 pub(crate) use shared::{Region, read_at};
+pub(crate) use view::View;
 pub(crate) use writer::{RegionWriter, Stage, write_at};

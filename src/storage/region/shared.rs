@@ -14,7 +14,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 #[cfg(loom)]
 use super::tracked::Tracks;
-use crate::sync::AtomicUsize;
+use crate::sync::{AtomicUsize, OwnLine};
 
 /// Memory behind a [`Region`], given back when the region is dropped.
 pub(super) enum Memory {
@@ -65,7 +65,7 @@ pub(crate) struct Region {
     pub(super) capacity: usize,
     /// Stored by the writer with Release in `publish`, loaded by readers with Acquire in
     /// `committed`; publishes the bytes below it.
-    pub(super) committed: AtomicUsize,
+    pub(super) committed: OwnLine<AtomicUsize>,
     pub(super) memory: Memory,
     /// Who stores and loads what, for the model checker.
     #[cfg(loom)]
@@ -84,7 +84,7 @@ impl Region {
         Self {
             base: memory.base(),
             capacity,
-            committed: AtomicUsize::new(committed),
+            committed: OwnLine(AtomicUsize::new(committed)),
             memory,
             #[cfg(loom)]
             tracks: Tracks::new(capacity),

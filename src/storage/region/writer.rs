@@ -46,6 +46,9 @@ impl Region {
 #[derive(Debug)]
 pub(crate) struct RegionWriter {
     region: Arc<Region>,
+    /// Where its memory begins. As `end`, it is kept here too so that an append touches no cache line of
+    /// the region but the one it stores to.
+    base: NonNull<u8>,
     /// The end of what is published: what `committed` of the region was last set to, to be had without
     /// a load that others share.
     end: usize,
@@ -89,6 +92,11 @@ pub(crate) fn write_at(mut file: &File, bytes: &[u8], position: u64) -> io::Resu
     file.seek(io::SeekFrom::Start(position))?;
     file.write_all(bytes)
 }
+
+// SAFETY: it owns what it points to through the region, which is `Send`, and works by `&mut self`.
+unsafe impl Send for RegionWriter {}
+// SAFETY: by `&self` it gives nothing but numbers and the region, which is `Sync`.
+unsafe impl Sync for RegionWriter {}
 
 impl RegionWriter {
     /// Maps `capacity` bytes of `file`, which holds `committed` bytes to be read and has blocks
@@ -143,6 +151,7 @@ impl RegionWriter {
         assert!(limit <= capacity, "more may be stored to than the region holds");
         let region = Arc::new(Region::new(memory, capacity, committed));
         Self {
+            base: region.base,
             region,
             end: committed,
             limit,
@@ -191,7 +200,7 @@ impl RegionWriter {
             return Some(calls.stage(start, len));
         }
         // SAFETY: `start <= end <= limit <= capacity`, so the offset stays in the memory.
-        let base = unsafe { self.region.base.add(start) };
+        let base = unsafe { self.base.add(start) };
         #[cfg(loom)]
         if self.planted == Planted::PublishesEarly {
             self.region.committed.store(end, Ordering::Release);
@@ -217,7 +226,7 @@ impl RegionWriter {
             return;
         }
         // SAFETY: `position + 4 <= limit <= capacity`, so the offset stays in the memory.
-        let word_at = unsafe { self.region.base.as_ptr().add(position) };
+        let word_at = unsafe { self.base.as_ptr().add(position) };
         // SAFETY: the memory starts at an address aligned to at least 8 and `position` is a
         // multiple of 4; the word lies at or above `committed`, so no slice covers it, and `&mut
         // self` keeps every other store out.
