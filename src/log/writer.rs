@@ -480,6 +480,7 @@ impl LogWriter {
             index_interval: self.config.index_interval_bytes,
             busy: self.active.as_ref().is_some_and(|full| !full.has_room(stride, self.next_offset)),
             large_pages: self.active.as_ref().is_some_and(SegmentWriter::large_pages),
+            reach: self.active.as_ref().map_or(0, SegmentWriter::reach),
             room: self.room.clone(),
         };
         let active = SegmentWriter::create(log.storage(), log.dir(), &new)?;

@@ -52,14 +52,15 @@ pub(crate) struct Pages {
 
 impl Pages {
     /// Of a region of which what lies behind `touched` is not.
-    pub(super) fn new(region: &Arc<Region>, touched: usize) -> Self {
+    /// They are large from its beginning if `large` says so.
+    pub(super) fn new(region: &Arc<Region>, touched: usize, large: bool) -> Self {
         let claimed = touched.next_multiple_of(PAGE);
         Self {
             region: Arc::downgrade(region),
             claimed: AtomicUsize::new(claimed),
             busy_at: AtomicUsize::new(NONE),
             target: AtomicUsize::new(0),
-            large_from: AtomicUsize::new(NONE),
+            large_from: AtomicUsize::new(if large { 0 } else { NONE }),
             is_asked: AtomicBool::new(false),
         }
     }
@@ -76,7 +77,7 @@ impl Pages {
         }
         // What is being claimed at this moment stays as it is.
         let claimed = self.claimed.load(Ordering::Relaxed);
-        let start = if claimed == 0 { 0 } else { (claimed + PIECE).next_multiple_of(LARGE) };
+        let start = (claimed + PIECE).next_multiple_of(LARGE);
         region.use_large_pages(start, large);
         self.large_from.store(if large { start } else { NONE }, Ordering::Relaxed);
     }
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn the_appender_owns_what_nobody_claimed() {
         let region = region();
-        let pages = Pages::new(&region, 100);
+        let pages = Pages::new(&region, 100, false);
         assert_eq!(pages.secure(&region, 100..300, 16 * MIB), PAGE, "the page it is in");
         assert_eq!(pages.secure(&region, PAGE..PAGE + 1, 16 * MIB), PAGE + PIECE);
         let far = 3 * PIECE + 5;
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn the_background_goes_as_far_as_it_was_asked_and_the_appender_follows() {
         let region = region();
-        let pages = Pages::new(&region, 0);
+        let pages = Pages::new(&region, 0, false);
         pages.prepare();
         assert_eq!(pages.claimed(), 0, "nobody asked");
         assert!(pages.ask(3 * PIECE + 10), "somebody has to be told");
@@ -209,7 +210,7 @@ mod tests {
     #[test]
     fn an_appender_that_meets_the_background_helps_and_then_goes_on() {
         let region = region();
-        let pages = Pages::new(&region, 0);
+        let pages = Pages::new(&region, 0, false);
         // As a job that sleeps in the middle of the second piece.
         assert!(pages.claim(0, 2 * PIECE));
         pages.busy_at.store(PIECE, Ordering::Release);
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn large_pages_begin_where_nobody_is() {
         let region = region();
-        let pages = Pages::new(&region, 0);
+        let pages = Pages::new(&region, 0, false);
         assert!(pages.claim(0, 5 * PIECE));
         pages.use_large(&region, true);
         assert_eq!(pages.piece(LARGE - PAGE), LARGE, "small ones go up to them");
@@ -231,12 +232,14 @@ mod tests {
         assert_eq!(pages.piece(2 * LARGE - 1), 2 * LARGE);
         pages.use_large(&region, false);
         assert_eq!(pages.piece(LARGE), LARGE + PIECE);
+        let pages = Pages::new(&region, 32, true);
+        assert_eq!(pages.piece(pages.claimed()), LARGE, "from the beginning");
     }
 
     #[test]
     fn two_threads_never_own_the_same_bytes() {
         let region = region();
-        let pages = Arc::new(Pages::new(&region, 0));
+        let pages = Arc::new(Pages::new(&region, 0, false));
         let background = Arc::clone(&pages);
         let job = std::thread::spawn(move || {
             while background.claimed() < 16 * MIB {

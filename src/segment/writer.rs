@@ -55,6 +55,8 @@ pub(crate) struct NewSegment {
     pub(crate) busy: bool,
     /// Whether its pages are large from the beginning, as those of the one before it.
     pub(crate) large_pages: bool,
+    /// How fast the one before it was filled.
+    pub(crate) reach: usize,
     pub(crate) room: Room,
 }
 
@@ -131,9 +133,10 @@ pub(crate) struct SegmentWriter {
     pages: Option<Arc<Pages>>,
     /// How far ahead pages are to be ready, in bytes.
     ahead: usize,
-    /// When that was looked at the last time, and how far the segment had come; and when it was begun.
-    looked: Option<(Instant, usize)>,
-    begun: Instant,
+    /// How much is appended in [`PREPARE_TIME`], in bytes, and when and at which length of the segment
+    /// that was looked at.
+    reach: usize,
+    looked: (Instant, usize),
     /// Whether pages are large, and how often there had been a sync when that was looked at.
     large_pages: bool,
     syncs: u64,
@@ -195,11 +198,8 @@ impl SegmentWriter {
             .inspect_err(|_| new.room.quota.give_back(taken))?;
         writer.file_bytes.store(taken, Ordering::Relaxed);
         if new.busy && writer.region.has_pages() {
-            writer.ahead = PREPARE_MOST.1;
+            writer.ahead = writer.reach.clamp(PREPARE_LEAST, PREPARE_MOST.1);
             writer.ask_for_pages(2 * writer.ahead);
-            if let Some(pages) = writer.pages.as_ref().filter(|_| new.large_pages) {
-                pages.use_large(writer.region.region(), true);
-            }
         }
         writer.set_step();
         Ok(writer)
@@ -225,6 +225,9 @@ impl SegmentWriter {
             max_timestamp_before: new.max_timestamp_before,
             topic_id: new.topic_id,
         };
+        if new.busy && new.large_pages && region.has_pages() {
+            region.region().use_large_pages(0, true);
+        }
         let mut stage = region
             .stage(0, SEGMENT_HEADER_BYTES)
             .ok_or_else(|| Error::corrupt(path, 0, "the file is shorter than was allocated"))?;
@@ -252,8 +255,8 @@ impl SegmentWriter {
             step_at: 0,
             pages: None,
             ahead: PREPARE_LEAST,
-            looked: None,
-            begun: Instant::now(),
+            reach: new.reach,
+            looked: (Instant::now(), 0),
             secured: 0,
             left: StepLeft::default(),
             busy: new.busy,
@@ -308,8 +311,8 @@ impl SegmentWriter {
             step_at: 0,
             pages: None,
             ahead: PREPARE_LEAST,
-            looked: None,
-            begun: Instant::now(),
+            reach: 0,
+            looked: (Instant::now(), committed),
             secured: 0,
             left: StepLeft::default(),
             busy: false,
@@ -326,6 +329,11 @@ impl SegmentWriter {
     /// What its files take, in bytes.
     pub(crate) fn file_bytes(&self) -> &Arc<AtomicU64> {
         &self.file_bytes
+    }
+
+    /// How fast it is filled, for the next one to begin with.
+    pub(crate) fn reach(&self) -> usize {
+        self.reach
     }
 
     /// Whether its pages are large.
@@ -410,19 +418,24 @@ impl SegmentWriter {
     /// Works out how far ahead pages are to be ready, by how fast the segment was filled lately.
     fn choose_how_far(&mut self) -> usize {
         let (now, end) = (Instant::now(), self.region.committed());
-        let (since, from) = self.looked.replace((now, end)).unwrap_or((self.begun, 0));
-        let time = (now - since).as_nanos().max(1);
-        let reach = (end - from) as u128 * PREPARE_TIME.as_nanos() / time;
+        let (since, from) = self.looked;
+        let time = now - since;
+        if end - from >= PREPARE_MOST.0 || time >= PREPARE_TIME {
+            let reach = (end - from) as u128 * PREPARE_TIME.as_nanos() / time.as_nanos().max(1);
+            self.reach = usize::try_from(reach).unwrap_or(usize::MAX);
+            self.looked = (now, end);
+        }
         let (least, most) = PREPARE_MOST;
         let most = if self.busy { most } else { (end / PREPARE_SHARE).clamp(least, most) };
-        self.ahead = usize::try_from(reach).unwrap_or(most).clamp(PREPARE_LEAST, most);
+        self.ahead = self.reach.clamp(PREPARE_LEAST, most);
         self.ahead
     }
 
     fn ask_for_pages(&mut self, target: usize) {
         let region = self.region.region();
         let touched = self.region.committed();
-        let pages = self.pages.get_or_insert_with(|| Arc::new(Pages::new(region, touched)));
+        let large = self.busy && self.large_pages;
+        let pages = self.pages.get_or_insert_with(|| Arc::new(Pages::new(region, touched, large)));
         if pages.ask(target.min(self.region.limit())) {
             self.left.pages = true;
         }
@@ -432,7 +445,9 @@ impl SegmentWriter {
     /// written.
     fn choose_page_size(&mut self) {
         let syncs = self.segment.syncs();
-        self.large_pages = self.ahead >= LARGE / 2 && syncs - self.syncs <= SYNCS_OF_LARGE;
+        // One that is slowed down for a moment goes on as it was.
+        let enough = if self.large_pages { LARGE / 8 } else { LARGE / 2 };
+        self.large_pages = self.reach >= enough && syncs - self.syncs <= SYNCS_OF_LARGE;
         self.syncs = syncs;
         if let Some(pages) = &self.pages {
             pages.use_large(self.region.region(), self.large_pages);
