@@ -376,9 +376,13 @@ impl Stage<'_> {
     /// [`store_word`](RegionWriter::store_word), for whoever has just filled all of it.
     #[inline]
     pub(crate) fn put_first_word(&mut self, word: u32) {
-        assert!(self.filled >= WORD && self.base.cast::<u32>().is_aligned(), "a word begins there");
+        assert!(self.filled >= WORD, "a word begins there");
+        if !self.base.cast::<u32>().is_aligned() {
+            // A buffer that will be written with a system call may lie anywhere.
+            return self.put_at(0, &word.to_le_bytes());
+        }
         // SAFETY: the stage was opened for `len` bytes of the memory, of which at least 4 are filled, and
-        // its start is aligned, by the assertion. No slice covers it, because the stage begins at or
+        // its start is aligned, as was just seen. No slice covers it, because the stage begins at or
         // above `committed`, and `&mut self` keeps every other store out.
         let cell = unsafe { AtomicU32::from_ptr(self.base.as_ptr().cast()) };
         cell.store(word.to_le(), Ordering::Release);
