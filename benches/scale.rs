@@ -2,7 +2,8 @@
 //! broker costs.
 //!
 //! `cargo bench --bench scale`; names choose parts (`-- send retained readers poll drain open hold idle`), `--big`
-//! goes to 10 GB retained, and to 100,000 segments, which take some minutes to write. It prints one line a cost, as a table in Markdown. What is measured in seconds is the
+//! goes to 10 GB retained, and to 100,000 segments, which take some minutes to write. It prints one line a
+//! cost, as a table in Markdown. What is measured in seconds is the
 //! median of some rounds, taken in turns; what was sent is read back and checked.
 #![cfg(target_os = "linux")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "small numbers")]
