@@ -34,8 +34,8 @@ const PREPARE_LEAST: usize = 128 << 10;
 /// these bounds.
 const PREPARE_SHARE: usize = 4;
 const PREPARE_MOST: (usize, usize) = (1 << 20, 4 << 20);
-/// With more syncs than this from one look ahead to the next, pages are small.
-const SYNCS_OF_LARGE: u64 = 2;
+/// With more syncs than this for what a large page holds, pages are small.
+const SYNCS_OF_LARGE: u64 = 4;
 
 /// What a new segment is made with.
 #[derive(Debug)]
@@ -137,9 +137,11 @@ pub(crate) struct SegmentWriter {
     /// that was looked at.
     reach: usize,
     looked: (Instant, usize),
-    /// Whether pages are large, and how often there had been a sync when that was looked at.
-    large_pages: bool,
+    /// Whether syncs were rare when that was looked at, and how many there had been.
+    is_calm: bool,
     syncs: u64,
+    /// Whether pages are large.
+    large_pages: bool,
     /// How far stores do not get in the way of whoever touches pages.
     secured: usize,
     /// What the last step left to be done, until it is taken.
@@ -248,6 +250,7 @@ impl SegmentWriter {
             file_bytes: Arc::default(),
             large_pages: new.large_pages,
             syncs: 0,
+            is_calm: true,
             max_records: new.max_records,
             index: IndexBuilder::new(new.index_interval, -1),
             next_offset: new.base_offset,
@@ -304,6 +307,7 @@ impl SegmentWriter {
             file_bytes: Arc::clone(reopening.file_bytes),
             large_pages: false,
             syncs: 0,
+            is_calm: true,
             max_records: reopening.max_records,
             index: IndexBuilder::new(reopening.index_interval, summary.max_timestamp),
             next_offset: summary.next_offset,
@@ -424,6 +428,10 @@ impl SegmentWriter {
             let reach = (end - from) as u128 * PREPARE_TIME.as_nanos() / time.as_nanos().max(1);
             self.reach = usize::try_from(reach).unwrap_or(usize::MAX);
             self.looked = (now, end);
+            let syncs = self.segment.syncs();
+            self.is_calm = (syncs - self.syncs) * LARGE as u64
+                <= SYNCS_OF_LARGE * (end - from).max(LARGE / 2) as u64;
+            self.syncs = syncs;
         }
         let (least, most) = PREPARE_MOST;
         let most = if self.busy { most } else { (end / PREPARE_SHARE).clamp(least, most) };
@@ -444,11 +452,9 @@ impl SegmentWriter {
     /// Large pages where one is soon filled, unless a sync would often write much more than there is to be
     /// written.
     fn choose_page_size(&mut self) {
-        let syncs = self.segment.syncs();
         // One that is slowed down for a moment goes on as it was.
         let enough = if self.large_pages { LARGE / 8 } else { LARGE / 2 };
-        self.large_pages = self.reach >= enough && syncs - self.syncs <= SYNCS_OF_LARGE;
-        self.syncs = syncs;
+        self.large_pages = self.reach >= enough && self.is_calm;
         if let Some(pages) = &self.pages {
             pages.use_large(self.region.region(), self.large_pages);
         }
