@@ -98,10 +98,11 @@ impl Checked {
         let mut out = Vec::new();
         let mut budget = Budget { records: 10, bytes: 1 << 20 };
         let segment = self.cursor.fetch(0, &mut budget, &mut out)?;
+        let view = segment.map(|segment| segment.view());
         for location in &out {
-            let segment = segment.as_ref().expect("records lie in a segment");
+            let view = view.as_ref().expect("records lie in a segment");
             assert_eq!(location.offset, expected, "no record is left out");
-            let found = location.value.expect("a value").of(segment);
+            let found = location.value.expect("a value").of(view);
             assert_eq!(found, value(expected), "a record is read as it was written");
             expected += 1;
         }
