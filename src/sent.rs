@@ -16,6 +16,6 @@ pub struct Sent {
 
 impl Sent {
     /// What stands for the offset of a record that an [`AsyncProducer`](crate::AsyncProducer) with
-    /// [`Acks::None`] has accepted and not yet appended, Kafka's -1. No record has it.
+    /// [`Acks::None`](crate::Acks::None) has accepted and not yet appended, Kafka's -1. No record has it.
     pub const UNKNOWN_OFFSET: u64 = u64::MAX;
 }
