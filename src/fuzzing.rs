@@ -20,6 +20,7 @@ use crate::recovery_mode::HowToOpen;
 use crate::relief::NoRelief;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, SparseIndex, log_path};
 use crate::segment::{offset_path, time_path};
+use crate::storage::checksum::Checksum;
 use crate::storage::frame::{self, Frame};
 use crate::storage::memory::MemoryStorage;
 use crate::storage::simulated::SimulatedDisk;
@@ -68,10 +69,11 @@ fn collect(storage: &dyn Storage, dir: &Path, below: &str, files: &mut Vec<File>
     }
 }
 
-/// A segment with these bytes for frames behind a sound header, and these for indexes: scanned,
+/// A segment of this format version with these bytes for frames behind a sound header, and these for indexes: scanned,
 /// walked and searched.
-pub fn segment(frames: &[u8], indexes: Option<(&[u8], &[u8])>) {
+pub fn segment(version: u16, frames: &[u8], indexes: Option<(&[u8], &[u8])>) {
     let header = SegmentHeader {
+        version,
         base_offset: 7,
         salt: SALT,
         created: 0,
@@ -98,7 +100,7 @@ pub fn segment(frames: &[u8], indexes: Option<(&[u8], &[u8])>) {
     let mut times = vec![i64::MIN, -1, 0, 1, scan.max_timestamp, i64::MAX];
     let mut offsets = vec![0, header.base_offset, scan.next_offset, u64::MAX];
     segment.walk(SEGMENT_HEADER_BYTES, header.base_offset, |at| {
-        assert_eq!(encode_again(&at.frame, header.seed()), frame_bytes(&segment, at.position));
+        assert_eq!(encode_again(&at.frame, header.checksum()), frame_bytes(&segment, at.position));
         times.extend(check_records(&at.frame));
         offsets.extend([at.offset, at.next_offset() - 1]);
         ControlFlow::Continue(())
@@ -129,11 +131,11 @@ fn frame_bytes(segment: &Segment, position: usize) -> Vec<u8> {
 }
 
 /// The same frame, written.
-fn encode_again(frame: &Frame<'_>, seed: u32) -> Vec<u8> {
+fn encode_again(frame: &Frame<'_>, checksum: Checksum) -> Vec<u8> {
     let length = frame::HEADER_BYTES + frame.body.len();
     let mut writer = RegionWriter::on_heap(frame::stride(length), b"").expect("memory");
     let fill = |stage: &mut crate::storage::Stage<'_>| stage.put(frame.body);
-    let end = frame::write(&mut writer, 0, seed, &frame.header, frame.body.len(), fill)
+    let end = frame::write(&mut writer, 0, checksum, &frame.header, frame.body.len(), fill)
         .expect("there is room");
     writer.publish(end).expect("memory");
     writer.region().read(0..length).expect("it was published").to_vec()

@@ -29,7 +29,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Everything a topic can hold in version 1.
+/// Everything a topic can hold in version 2.
 fn write(dir: &Path) {
     let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
     let broker = Broker::builder(dir).manual_clock(&clock).open().expect("open");
@@ -129,7 +129,7 @@ fn all(broker: &Broker, topic: &str, partition: u32) -> Vec<OwnedRecord> {
     }
 }
 
-fn check_version_1(dir: &Path) {
+fn check_all(dir: &Path) {
     let broker = Broker::open(dir).expect("open");
     assert_eq!(broker.recovery_report().partitions, []);
     assert_eq!(broker.topics(), ["orders.v1", "stamped"]);
@@ -166,20 +166,62 @@ fn check_version_1(dir: &Path) {
 }
 
 #[test]
-fn a_directory_of_version_1_is_opened_and_gone_on_with() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    copy(&fixtures().join("version-1"), dir.path());
-    check_version_1(dir.path());
+fn a_directory_of_every_version_is_opened_and_gone_on_with() {
+    for version in ["version-1", "version-2"] {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        copy(&fixtures().join(version), dir.path());
+        check_all(dir.path());
+        // What was added to a segment of an older version is read as the rest of it is.
+        let broker = Broker::open(dir.path()).expect("open");
+        assert_eq!(broker.recovery_report().partitions, [], "{version}");
+        assert_eq!(all(&broker, "orders.v1", 0).len(), 41, "{version}");
+        broker.close().expect("close");
+        assert!(Broker::verify(dir.path()).expect("verify").is_sound(), "{version}");
+    }
 }
 
 #[test]
-fn what_is_written_today_is_version_1() {
+fn a_segment_of_version_1_that_is_repaired_stays_one() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    copy(&fixtures().join("version-1"), dir.path());
+    let log = dir.path().join("topics/orders.v1/0/00000000000000000000.log");
+    let mut bytes = fs::read(&log).expect("read");
+    bytes[400] ^= 1;
+    fs::write(&log, bytes).expect("write");
+    assert!(!Broker::verify(dir.path()).expect("verify").is_sound());
+    Broker::repair(dir.path(), forebay::Repair::Apply).expect("repair");
+    assert!(Broker::verify(dir.path()).expect("verify").is_sound());
+    let version = |path: &Path| fs::read(path).expect("read")[8..10].to_vec();
+    assert_eq!(version(&log), [1, 0]);
+    let broker = Broker::open(dir.path()).expect("open");
+    let mut reader =
+        broker.reader().partition("orders.v1", 0, Start::Earliest).open().expect("reader");
+    let mut values = Vec::new();
+    let mut gaps = 0;
+    while values.last().is_none_or(|last| *last != value(39)) {
+        match reader.try_poll() {
+            Ok(batch) => values.extend(
+                batch
+                    .iter()
+                    .map(|record| String::from_utf8_lossy(record.value().unwrap()).into_owned()),
+            ),
+            Err(error) => {
+                gaps += 1;
+                assert!(matches!(error, forebay::Error::Gap { .. }), "{error}");
+            }
+        }
+    }
+    assert_eq!((gaps, values.len()), (1, 39), "one record is gone");
+}
+
+#[test]
+fn what_is_written_today_is_version_2() {
     let dir = tempfile::tempdir().expect("temporary directory");
     write(dir.path());
-    check_version_1(dir.path());
+    check_all(dir.path());
     let dir = tempfile::tempdir().expect("temporary directory");
     write(dir.path());
-    let fixture = fixtures().join("version-1");
+    let fixture = fixtures().join("version-2");
     for topic in ["orders.v1", "stamped"] {
         let (found, kept) =
             (dir.path().join("topics").join(topic), fixture.join("topics").join(topic));
@@ -287,7 +329,7 @@ fn settings_of_version_2_and_a_durable_mark_are_read() {
 fn write_the_fixture_of_this_version() {
     // A fixture is written once and kept for ever.
     for (name, write) in [
-        ("version-1", write as fn(&Path)),
+        ("version-2", write as fn(&Path)),
         ("groups-version-1", write_groups as fn(&Path)),
         ("synced-version-2", write_synced as fn(&Path)),
     ] {

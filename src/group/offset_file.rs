@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use crate::error::{Error, Result};
+use crate::storage::checksum::Checksum;
 use crate::storage::frame::{self, FrameHeader, NoFrame};
 use crate::storage::{RegionWriter, Storage, StorageFile};
 
@@ -177,9 +178,9 @@ impl OffsetFile {
         let Some(writer) = &mut self.writer else { return Ok(false) };
         let header = FrameHeader { offset_delta: 0, count: 1, timestamp: at, attributes: 0 };
         let position = writer.committed();
-        let seed = self.chain;
+        let checksum = Checksum::crc32(self.chain);
         let put = |stage: &mut crate::storage::Stage<'_>| stage.put(body);
-        let Some(end) = frame::write(writer, position, seed, &header, body.len(), put) else {
+        let Some(end) = frame::write(writer, position, checksum, &header, body.len(), put) else {
             return Ok(false);
         };
         writer.publish(end).map_err(|error| {
@@ -216,7 +217,7 @@ pub(super) fn read(
     loop {
         found.end = at as u64;
         let rest = bytes.get(at..).unwrap_or_default();
-        let frame = match frame::read(rest, chain) {
+        let frame = match frame::read(rest, Checksum::crc32(chain)) {
             Ok(frame) => frame,
             Err(no_frame) => {
                 found.detail = match no_frame {

@@ -9,6 +9,7 @@ use std::ops::{ControlFlow, Range};
 
 use crate::log::Gaps;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
+use crate::storage::checksum::Checksum;
 use crate::storage::frame::{self, NoFrame};
 
 /// Up to where a segment is known to have been on stable storage.
@@ -182,14 +183,14 @@ fn next_frame(
 }
 
 /// Copies the frames of a run for another segment that begins with the run.
-pub(super) fn transplant(segment: &Segment, run: &Run, seed: u32, out: &mut Vec<u8>) {
+pub(super) fn transplant(segment: &Segment, run: &Run, checksum: Checksum, out: &mut Vec<u8>) {
     let base = run.offsets.start;
     segment.walk(run.bytes.start, base, |at| {
         if at.position >= run.bytes.end {
             return ControlFlow::Break(());
         }
         let delta = u32::try_from(at.offset - base).unwrap_or(u32::MAX);
-        frame::transplant(&at.frame, delta, seed, out);
+        frame::transplant(&at.frame, delta, checksum, out);
         ControlFlow::Continue(())
     });
 }

@@ -95,7 +95,7 @@ impl Rewrite {
             };
             let mut bytes = Vec::with_capacity(moved_bytes(run));
             bytes.extend_from_slice(&header.encode());
-            segment_check::transplant(&segment, run, header.seed(), &mut bytes);
+            segment_check::transplant(&segment, run, header.checksum(), &mut bytes);
             let path = log_path(&self.dir, run.offsets.start);
             put(&**storage, &path, &bytes)?;
         }

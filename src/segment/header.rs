@@ -3,7 +3,7 @@
 //! | position | size | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `FOREBAYL` |
-//! | 8 | 2 | format version, 1 |
+//! | 8 | 2 | format version, 2; of 1, which is read and gone on with, frames have another checksum |
 //! | 10 | 2 | length of this header, 64 |
 //! | 12 | 4 | reserved, 0 |
 //! | 16 | 8 | base offset: the offset of the first record |
@@ -19,6 +19,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::storage::checksum::Checksum;
 
 const MAGIC: usize = 0;
 const VERSION: usize = MAGIC + 8;
@@ -33,11 +34,14 @@ const CRC: usize = TOPIC + 8 + 4;
 pub(crate) const SEGMENT_HEADER_BYTES: usize = CRC + 4;
 
 const MAGIC_BYTES: [u8; 8] = *b"FOREBAYL";
-const FORMAT_VERSION: u16 = 1;
+/// The version of segments that are made now.
+pub(crate) const FORMAT_VERSION: u16 = 2;
 
 /// What a segment says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    /// The version of its format, [`FORMAT_VERSION`] or one before it.
+    pub(crate) version: u16,
     pub(crate) base_offset: u64,
     pub(crate) salt: u64,
     /// When it was created, by the broker's clock, in milliseconds.
@@ -48,12 +52,13 @@ pub(crate) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// Where the checksums of this segment's frames start.
-    pub(crate) fn seed(&self) -> u32 {
+    /// How this segment's frames are checked.
+    pub(crate) fn checksum(&self) -> Checksum {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.salt.to_le_bytes());
         hasher.update(&self.base_offset.to_le_bytes());
-        hasher.finalize()
+        let start = hasher.finalize();
+        if self.version == 1 { Checksum::crc32(start) } else { Checksum::by_length(start) }
     }
 
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
@@ -65,7 +70,7 @@ impl SegmentHeader {
                 .copy_from_slice(field);
         };
         put(MAGIC, &MAGIC_BYTES);
-        put(VERSION, &FORMAT_VERSION.to_le_bytes());
+        put(VERSION, &self.version.to_le_bytes());
         put(LENGTH, &(SEGMENT_HEADER_BYTES as u16).to_le_bytes());
         put(BASE_OFFSET, &self.base_offset.to_le_bytes());
         put(SALT, &self.salt.to_le_bytes());
@@ -92,7 +97,7 @@ impl SegmentHeader {
             return Err(damaged(CRC, "the checksum of the segment header does not match"));
         }
         let version = u16::from_le_bytes(field(bytes, VERSION));
-        if version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&version) {
             let (path, supported) = (path.to_path_buf(), FORMAT_VERSION);
             return Err(Error::UnsupportedVersion { path, found: version, supported });
         }
@@ -100,6 +105,7 @@ impl SegmentHeader {
             return Err(damaged(BASE_OFFSET, "the base offset is not the one in the file's name"));
         }
         Ok(Self {
+            version,
             base_offset,
             salt: long(SALT),
             created: long(CREATED).cast_signed(),
@@ -119,6 +125,7 @@ mod tests {
     use super::*;
 
     const HEADER: SegmentHeader = SegmentHeader {
+        version: FORMAT_VERSION,
         base_offset: 0x0102_0304_0506_0708,
         salt: 0xfeed,
         created: 1_700_000_000_000,
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn the_layout_is_the_one_in_the_table() {
         let bytes = HEADER.encode();
-        assert_eq!(&bytes[..16], b"FOREBAYL\x01\x00\x40\x00\x00\x00\x00\x00");
+        assert_eq!(&bytes[..16], b"FOREBAYL\x02\x00\x40\x00\x00\x00\x00\x00");
         assert_eq!(bytes[16..24], HEADER.base_offset.to_le_bytes());
         assert_eq!(bytes[24..32], 0xfeed_u64.to_le_bytes());
         assert_eq!(bytes[32..40], 1_700_000_000_000_i64.to_le_bytes());
@@ -157,6 +164,22 @@ mod tests {
                     "bit {bit} of byte {position}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_version_says_how_frames_are_checked_and_a_later_one_is_refused() {
+        let of = |version| SegmentHeader { version, ..HEADER };
+        for version in [1, 2] {
+            assert_eq!(decode(&of(version).encode()).expect("sound"), of(version));
+        }
+        assert_ne!(of(1).checksum(), of(2).checksum());
+        for found in [0, 3] {
+            let refused = decode(&of(found).encode());
+            assert!(
+                matches!(&refused, Err(Error::UnsupportedVersion { found: said, supported: 2, .. }) if *said == found),
+                "{refused:?}"
+            );
         }
     }
 

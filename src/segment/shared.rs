@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 
 use crate::error::{Error, Result};
 use crate::record_codec;
+use crate::storage::checksum::Checksum;
 use crate::storage::frame::{self, Frame, NoFrame};
 use crate::storage::{Region, Storage, View};
 
@@ -29,8 +30,8 @@ pub(crate) fn log_path(dir: &Path, base_offset: u64) -> PathBuf {
 pub(crate) struct Segment {
     path: PathBuf,
     header: SegmentHeader,
-    /// Where the checksums of its frames start.
-    seed: u32,
+    /// How its frames are checked.
+    checksum: Checksum,
     region: Arc<Region>,
     storage: Arc<dyn Storage>,
     /// The sparse index; `None` until a sealed segment is first searched. Held for a push by the
@@ -93,10 +94,10 @@ impl Segment {
     ) -> Result<Self> {
         let head = region.read(0..region.committed().min(SEGMENT_HEADER_BYTES)).unwrap_or_default();
         let header = SegmentHeader::decode(head, &path, base_offset)?;
-        let seed = header.seed();
+        let checksum = header.checksum();
         let storage = Arc::clone(storage);
         let (index, syncs) = (RwLock::new(index), AtomicU64::new(0));
-        Ok(Self { path, header, seed, region, storage, index, syncs })
+        Ok(Self { path, header, checksum, region, storage, index, syncs })
     }
 
     /// The `.log` file.
@@ -104,9 +105,9 @@ impl Segment {
         &self.path
     }
 
-    /// Where the checksums of its frames start.
-    pub(super) fn seed(&self) -> u32 {
-        self.seed
+    /// How its frames are checked.
+    pub(super) fn checksum(&self) -> Checksum {
+        self.checksum
     }
 
     /// Says that it is synced once more while it is written.
@@ -153,7 +154,7 @@ impl Segment {
     /// The frame at the start of `bytes`, which are this segment's.
     #[inline]
     pub(crate) fn frame_in<'a>(&self, bytes: &'a [u8]) -> Result<Frame<'a>, NoFrame> {
-        frame::read(bytes, self.seed)
+        frame::read(bytes, self.checksum)
     }
 
     /// The error for what was found at `position` in place of a frame.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::header::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::header::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::{IndexBuilder, SparseIndex, Summary};
 use super::pages::{LARGE, Pages};
 use super::shared::{Segment, log_path};
 use crate::error::{Error, Result};
 use crate::quota::Room;
 use crate::record::Record;
+use crate::storage::checksum::Checksum;
 use crate::storage::frame::{self, APPEND_TIME, Filled, FrameHeader};
 use crate::storage::{MAPPED_FILES_GROW, RegionWriter, Stage, Storage, StorageFile};
 use crate::timestamp::Timestamp;
@@ -122,7 +123,7 @@ pub(crate) struct SegmentWriter {
     file_bytes: Arc<AtomicU64>,
     /// How many records it may hold.
     max_records: u64,
-    seed: u32,
+    checksum: Checksum,
     index: IndexBuilder,
     next_offset: u64,
     last_append: i64,
@@ -221,6 +222,7 @@ impl SegmentWriter {
             .map_writer(new.capacity, 0)
             .map_err(|error| Error::io("mapping segment", path, error))?;
         let header = SegmentHeader {
+            version: FORMAT_VERSION,
             base_offset: new.base_offset,
             salt: storage.random(),
             created: new.created,
@@ -241,7 +243,7 @@ impl SegmentWriter {
         let index = Some(SparseIndex::default());
         let segment = Segment::new(storage, path.to_path_buf(), new.base_offset, shared, index)?;
         Ok(Self {
-            seed: segment.seed(),
+            checksum: segment.checksum(),
             base_offset: segment.base_offset(),
             segment: Arc::new(segment),
             region,
@@ -298,7 +300,7 @@ impl SegmentWriter {
         // A look-up now rather than at the first seek: from here on this writer adds to the index.
         segment.keep_index();
         let mut writer = Self {
-            seed: segment.seed(),
+            checksum: segment.checksum(),
             base_offset: segment.base_offset(),
             segment: Arc::new(segment),
             region,
@@ -526,7 +528,7 @@ impl SegmentWriter {
             attributes: append.attributes,
         };
         let position = self.region.committed();
-        frame::fill(&mut self.region, position, self.seed, &header, append.body_bytes, fill)
+        frame::fill(&mut self.region, position, self.checksum, &header, append.body_bytes, fill)
             .expect("reserve() made room for the frame")
     }
 
@@ -547,8 +549,9 @@ impl SegmentWriter {
             attributes: append.attributes,
         };
         let position = self.region.committed();
-        let written = frame::append(&mut self.region, self.seed, &header, append.body_bytes, fill)
-            .expect("reserve() made room for the frame");
+        let written =
+            frame::append(&mut self.region, self.checksum, &header, append.body_bytes, fill)
+                .expect("reserve() made room for the frame");
         if let Err(error) = written {
             return Err(self.not_written(append, error));
         }

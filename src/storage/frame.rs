@@ -3,7 +3,7 @@
 //! | position | size | field |
 //! |---|---|---|
 //! | 0 | 4 | length of the frame in bytes, from here to the end of the body; stored last; 0 where no frame follows |
-//! | 4 | 4 | CRC-32 of everything behind this field, see below |
+//! | 4 | 4 | checksum of everything behind this field, see below |
 //! | 8 | 4 | offset of the first record, counted from the segment's base offset |
 //! | 12 | 3 | number of records |
 //! | 15 | 1 | length of this header, 26 in this version |
@@ -17,7 +17,8 @@
 //! The checksum starts from the segment's seed and the length instead of from 0. The seed is made
 //! of the segment's base offset and of a number drawn when it was created, so a frame is valid
 //! only in the file it was written to: bytes of an earlier life of a disk block, or of another
-//! segment, are never taken for records. A region of zeros is not a valid frame.
+//! segment, are never taken for records. A region of zeros is not a valid frame. Which checksum it
+//! is, [`Checksum`] says.
 //!
 //! Attributes: bits 0–2 compression (0 none), bit 3 the timestamps are append times, bit 4
 //! transactional, bit 5 control records, bit 6 a producer id and sequence follow the header, bit 7
@@ -26,6 +27,7 @@
 
 use std::io;
 
+use super::checksum::Checksum;
 use super::{RegionWriter, Stage};
 #[cfg(test)]
 use crate::tests::{Planted, is_planted};
@@ -104,7 +106,7 @@ impl Filled {
 pub(crate) fn fill(
     writer: &mut RegionWriter,
     position: usize,
-    seed: u32,
+    checksum: Checksum,
     header: &FrameHeader,
     body_bytes: usize,
     fill: impl FnOnce(&mut Stage<'_>),
@@ -115,7 +117,7 @@ pub(crate) fn fill(
     stage.put(&encode_header(header));
     fill(&mut stage);
     assert!(stage.filled() == length, "the body has the length it was measured to have");
-    let crc = checksum(seed, word, stage.bytes(OFFSET_DELTA));
+    let crc = checksum.of(word, stage.bytes(OFFSET_DELTA));
     stage.put_at(CRC, &crc.to_le_bytes());
     Some(Filled { position, word })
 }
@@ -125,7 +127,7 @@ pub(crate) fn fill(
 #[inline]
 pub(crate) fn append(
     writer: &mut RegionWriter,
-    seed: u32,
+    checksum: Checksum,
     header: &FrameHeader,
     body_bytes: usize,
     fill: impl FnOnce(&mut Stage<'_>),
@@ -137,7 +139,7 @@ pub(crate) fn append(
     stage.put(&encode_header(header));
     fill(&mut stage);
     assert!(stage.filled() == length, "the body has the length it was measured to have");
-    let crc = checksum(seed, word, stage.bytes(OFFSET_DELTA));
+    let crc = checksum.of(word, stage.bytes(OFFSET_DELTA));
     stage.put_at(CRC, &crc.to_le_bytes());
     stage.put_first_word(word);
     let end = position + stride(length);
@@ -149,12 +151,12 @@ pub(crate) fn append(
 pub(crate) fn write(
     writer: &mut RegionWriter,
     position: usize,
-    seed: u32,
+    checksum: Checksum,
     header: &FrameHeader,
     body_bytes: usize,
     put: impl FnOnce(&mut Stage<'_>),
 ) -> Option<usize> {
-    Some(fill(writer, position, seed, header, body_bytes, put)?.finish(writer))
+    Some(fill(writer, position, checksum, header, body_bytes, put)?.finish(writer))
 }
 
 /// The header with length and checksum still 0.
@@ -186,16 +188,9 @@ fn field<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
     field
 }
 
-#[inline]
-fn checksum(seed: u32, length: u32, covered: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(seed ^ length);
-    hasher.update(covered);
-    hasher.finalize()
-}
-
 /// Reads the frame at the start of `bytes`, which reach to the end of what may be read.
 #[inline]
-pub(crate) fn read(bytes: &[u8], seed: u32) -> Result<Frame<'_>, NoFrame> {
+pub(crate) fn read(bytes: &[u8], checksum: Checksum) -> Result<Frame<'_>, NoFrame> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
         return Err(no_header(bytes));
     };
@@ -206,7 +201,7 @@ pub(crate) fn read(bytes: &[u8], seed: u32) -> Result<Frame<'_>, NoFrame> {
     else {
         return Err(wrong_length(length, bytes.len()));
     };
-    let (expected, found) = (u32::from_le_bytes(field(header, CRC)), checksum(seed, word, covered));
+    let (expected, found) = (u32::from_le_bytes(field(header, CRC)), checksum.of(word, covered));
     #[cfg(test)]
     let expected = if is_planted(Planted::SkipsTheChecksum) { found } else { expected };
     if expected != found {
@@ -242,13 +237,18 @@ pub(crate) fn may_begin(bytes: &[u8]) -> bool {
 
 /// Adds to `out` the frame that `frame` was read as, for another segment: with this offset less the
 /// base offset there, and that segment's seed.
-pub(crate) fn transplant(frame: &Frame<'_>, offset_delta: u32, seed: u32, out: &mut Vec<u8>) {
+pub(crate) fn transplant(
+    frame: &Frame<'_>,
+    offset_delta: u32,
+    checksum: Checksum,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
     out.extend_from_slice(&encode_header(&FrameHeader { offset_delta, ..frame.header }));
     out.extend_from_slice(frame.body);
     let length = HEADER_BYTES + frame.body.len();
     let word = u32::try_from(length).expect("a frame that was read has a length of 32 bits");
-    let crc = checksum(seed, word, out.get(start + OFFSET_DELTA..).unwrap_or_default());
+    let crc = checksum.of(word, out.get(start + OFFSET_DELTA..).unwrap_or_default());
     let mut put = |at: usize, field: [u8; 4]| {
         if let Some(slot) = out.get_mut(start + at..start + at + 4) {
             slot.copy_from_slice(&field);
@@ -296,7 +296,8 @@ fn invalid(what: String) -> NoFrame {
 mod tests {
     use super::*;
 
-    const SEED: u32 = 0x1234_5678;
+    const CHECKSUM: Checksum = Checksum::by_length(0x1234_5678);
+    const ANOTHER: Checksum = Checksum::by_length(0x1234_5679);
     const HEADER: FrameHeader = FrameHeader {
         offset_delta: 7,
         count: 2,
@@ -306,7 +307,7 @@ mod tests {
 
     fn frame_of(body: &[u8]) -> Vec<u8> {
         let mut writer = RegionWriter::on_heap(256, b"").expect("heap");
-        let end = write(&mut writer, 0, SEED, &HEADER, body.len(), |stage| stage.put(body))
+        let end = write(&mut writer, 0, CHECKSUM, &HEADER, body.len(), |stage| stage.put(body))
             .expect("room");
         writer.publish(end).expect("memory");
         writer.region().read(0..end).expect("published").to_vec()
@@ -317,18 +318,18 @@ mod tests {
         let bytes = frame_of(b"two records");
         assert!(may_begin(&bytes) && !may_begin(&bytes[4..]));
         let mut moved = vec![9; 8];
-        transplant(&read(&bytes, SEED).expect("a frame"), 3, SEED + 1, &mut moved);
-        let frame = read(&moved[8..], SEED + 1).expect("a frame");
+        transplant(&read(&bytes, CHECKSUM).expect("a frame"), 3, ANOTHER, &mut moved);
+        let frame = read(&moved[8..], ANOTHER).expect("a frame");
         assert_eq!((frame.body, frame.stride), (&b"two records"[..], moved.len() - 8));
         assert_eq!(frame.header, FrameHeader { offset_delta: 3, ..HEADER });
-        assert!(read(&moved[8..], SEED).is_err());
+        assert!(read(&moved[8..], CHECKSUM).is_err());
     }
 
     #[test]
     fn a_frame_is_read_as_it_was_written() {
         for length in 0..10 {
             let bytes = frame_of(&vec![9; length]);
-            let frame = read(&bytes, SEED).expect("a frame");
+            let frame = read(&bytes, CHECKSUM).expect("a frame");
             assert_eq!((frame.header, frame.body), (HEADER, &vec![9; length][..]));
             assert_eq!(frame.stride, bytes.len());
         }
@@ -339,7 +340,7 @@ mod tests {
         let bytes = frame_of(b"xyz");
         assert_eq!(bytes.len(), 32);
         assert_eq!(bytes[..4], 29_u32.to_le_bytes());
-        assert_eq!(bytes[4..8], checksum(SEED, 29, &bytes[8..29]).to_le_bytes());
+        assert_eq!(bytes[4..8], CHECKSUM.of(29, &bytes[8..29]).to_le_bytes());
         assert_eq!(bytes[8..12], 7_u32.to_le_bytes());
         assert_eq!(bytes[12..16], [2, 0, 0, 26]);
         assert_eq!(bytes[16..24], 1_700_000_000_000_i64.to_le_bytes());
@@ -352,24 +353,28 @@ mod tests {
         let bytes = frame_of(b"some body");
         let length = HEADER_BYTES + 9;
         for position in 0..length {
-            assert!(read(&bytes[..position], SEED).is_err(), "cut at {position}");
+            assert!(read(&bytes[..position], CHECKSUM).is_err(), "cut at {position}");
             for bit in 0..8 {
                 let mut bytes = bytes.clone();
                 bytes[position] ^= 1 << bit;
-                assert!(read(&bytes, SEED).is_err(), "bit {bit} of byte {position}");
+                assert!(read(&bytes, CHECKSUM).is_err(), "bit {bit} of byte {position}");
             }
         }
     }
 
     #[test]
     fn a_frame_of_another_segment_is_not_valid_here() {
-        assert!(matches!(read(&frame_of(b"abc"), SEED + 1), Err(NoFrame::Invalid(_))));
+        assert!(matches!(read(&frame_of(b"abc"), ANOTHER), Err(NoFrame::Invalid(_))));
     }
 
     #[test]
     fn zeros_and_nothing_are_the_end_and_not_a_frame() {
         for length in 0..100 {
-            assert_eq!(read(&vec![0; length], 0).err(), Some(NoFrame::End), "{length} zeros");
+            assert_eq!(
+                read(&vec![0; length], Checksum::by_length(0)).err(),
+                Some(NoFrame::End),
+                "{length} zeros"
+            );
         }
     }
 
@@ -377,12 +382,12 @@ mod tests {
     fn a_length_beyond_the_file_allocates_and_reads_nothing() {
         let mut bytes = frame_of(b"abc");
         bytes[..4].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(matches!(read(&bytes, SEED), Err(NoFrame::Invalid(_))));
+        assert!(matches!(read(&bytes, CHECKSUM), Err(NoFrame::Invalid(_))));
     }
 
     #[test]
     fn what_does_not_fit_is_not_written() {
         let mut writer = RegionWriter::on_heap(32, b"").expect("heap");
-        assert!(write(&mut writer, 0, SEED, &HEADER, 7, |_| panic!("not filled")).is_none());
+        assert!(write(&mut writer, 0, CHECKSUM, &HEADER, 7, |_| panic!("not filled")).is_none());
     }
 }

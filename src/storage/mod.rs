@@ -7,6 +7,7 @@
 //! bytes of records do not, they go through a [`Region`], which is one type for all three.
 
 pub(crate) mod checked_file;
+pub(crate) mod checksum;
 pub(crate) mod disk;
 mod durable_image;
 pub(crate) mod durable_mark;

@@ -18,6 +18,7 @@
 //! What a process cannot defend itself against, in any program that maps files: another process
 //! that writes into or truncates the file. The directory lock keeps brokers out; see DESIGN.md.
 
+mod crc32c;
 mod fork_flag;
 mod shared;
 #[cfg(loom)]
@@ -25,6 +26,7 @@ mod tracked;
 mod view;
 mod writer;
 
+pub(crate) use crc32c::crc32c;
 pub(crate) use fork_flag::ForkFlag;
 pub(crate) use shared::{Region, read_at};
 pub(crate) use view::View;

@@ -6,6 +6,8 @@
 pub const HEADER: usize = 64;
 /// The length of a frame's header.
 const FRAME_HEADER: usize = 26;
+/// From version 2 on, frames of fewer bytes have a CRC-32C.
+const SHORT: u32 = 512;
 /// Where frames begin in a file of committed offsets.
 const OFFSET_FRAMES: usize = 32;
 
@@ -28,7 +30,8 @@ pub fn fix_log(bytes: &mut [u8]) {
     let Some((header, frames)) = bytes.split_at_mut_checked(HEADER) else { return };
     let crc = crc32fast::hash(&header[..60]);
     header[60..].copy_from_slice(&crc.to_le_bytes());
-    fix_frames(frames, seed(&header[24..32], &header[16..24]));
+    let version = u16::from_le_bytes([header[8], header[9]]);
+    fix_frames(frames, version, seed(&header[24..32], &header[16..24]));
 }
 
 /// Where the checksums of frames start, in the segment with this salt and base offset.
@@ -39,9 +42,9 @@ pub fn seed(salt: &[u8], base_offset: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Every frame up to the first whose length cannot be.
-pub fn fix_frames(frames: &mut [u8], seed: u32) {
-    walk(frames, |_, _| seed);
+/// Every frame up to the first whose length cannot be, in a segment of this version.
+pub fn fix_frames(frames: &mut [u8], version: u16, seed: u32) {
+    walk(frames, if version == 1 { 0 } else { SHORT }, |_, _| seed);
 }
 
 /// A file of committed offsets: the checksum of each frame is the seed of the next.
@@ -49,10 +52,10 @@ pub fn fix_offsets(bytes: &mut [u8]) {
     let Some((header, frames)) = bytes.split_at_mut_checked(OFFSET_FRAMES) else { return };
     let crc = hash(&[&header[..12], &header[16..]]);
     header[12..16].copy_from_slice(&crc.to_le_bytes());
-    walk(frames, |_, before| before.unwrap_or(crc));
+    walk(frames, 0, |_, before| before.unwrap_or(crc));
 }
 
-fn walk(frames: &mut [u8], seed: impl Fn(usize, Option<u32>) -> u32) {
+fn walk(frames: &mut [u8], short: u32, seed: impl Fn(usize, Option<u32>) -> u32) {
     let (mut at, mut before) = (0, None);
     while let Some(word) = frames.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
         let length = u32::from_le_bytes(*word);
@@ -63,9 +66,14 @@ fn walk(frames: &mut [u8], seed: impl Fn(usize, Option<u32>) -> u32) {
         if frame.len() < FRAME_HEADER {
             return;
         }
-        let mut hasher = crc32fast::Hasher::new_with_initial(seed(at, before) ^ length);
-        hasher.update(&frame[8..]);
-        let crc = hasher.finalize();
+        let start = seed(at, before) ^ length;
+        let crc = if length < short {
+            crc32c::crc32c_append(start, &frame[8..])
+        } else {
+            let mut hasher = crc32fast::Hasher::new_with_initial(start);
+            hasher.update(&frame[8..]);
+            hasher.finalize()
+        };
         frame[4..8].copy_from_slice(&crc.to_le_bytes());
         before = Some(crc);
         at += (length as usize).next_multiple_of(4);

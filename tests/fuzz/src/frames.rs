@@ -2,7 +2,7 @@
 //!
 //! The first byte of the input says what is done to the rest before it is read: bit 0 puts the
 //! checksums right, bit 1 the header lengths and the reserved attributes too, bit 2 takes an index
-//! from the end.
+//! from the end, bit 3 makes it a segment of format version 1.
 
 use forebay::fuzzing;
 
@@ -21,12 +21,13 @@ pub fn run(input: &[u8]) {
     if flags & 2 != 0 {
         make_plausible(&mut frames);
     }
+    let version = if flags & 8 == 0 { 2 } else { 1 };
     if flags & 1 != 0 {
         let seed = checksums::seed(&fuzzing::SALT.to_le_bytes(), &BASE_OFFSET.to_le_bytes());
-        checksums::fix_frames(&mut frames, seed);
+        checksums::fix_frames(&mut frames, version, seed);
     }
     let indexes = indexes.as_ref().map(|(offsets, times)| (offsets.as_slice(), times.as_slice()));
-    fuzzing::segment(&frames, indexes);
+    fuzzing::segment(version, &frames, indexes);
 }
 
 /// Frames that only a later version would write are refused at once: makes them this version's, and
