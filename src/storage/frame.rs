@@ -189,7 +189,11 @@ fn field<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
 }
 
 /// Reads the frame at the start of `bytes`, which reach to the end of what may be read.
-#[inline]
+#[expect(
+    clippy::inline_always,
+    reason = "left to itself the compiler makes a call of it: 20 instructions a record"
+)]
+#[inline(always)]
 pub(crate) fn read(bytes: &[u8], checksum: Checksum) -> Result<Frame<'_>, NoFrame> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
         return Err(no_header(bytes));

@@ -34,7 +34,9 @@ fn by_instruction(before: u32, bytes: &[u8]) -> u32 {
     let mut crc = u64::from(!before);
     let mut eight = |bytes: &[u8; 8]| crc = _mm_crc32_u64(crc, u64::from_le_bytes(*bytes));
     let (blocks, mut rest) = bytes.as_chunks::<32>();
-    blocks.iter().for_each(|block| block.as_chunks().0.iter().for_each(&mut eight));
+    for block in blocks {
+        block.as_chunks().0.iter().for_each(&mut eight);
+    }
     // Less than a block is left. Halves and no loop, which would be longer than the work.
     if let Some((half, after)) = rest.split_first_chunk::<16>() {
         half.as_chunks().0.iter().for_each(&mut eight);
