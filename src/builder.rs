@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::inspect::repair_locked;
 use crate::maintenance::Maintenance;
+use crate::open_segments::{KEPT, OpenSegments};
 use crate::quota::Quota;
 use crate::recovery_mode::{HowToOpen, RecoveryMode};
 use crate::room_keeper::{By, RoomKeeper};
@@ -274,6 +275,7 @@ impl BrokerBuilder {
             clock: self.clock.clone(),
             quota,
             relief: Arc::<RoomKeeper>::clone(&room_keeper),
+            open: OpenSegments::new(&background, matches!(self.place, Place::Disk).then_some(KEPT)),
         };
         let salvages = self.recovery_mode == RecoveryMode::Salvage && !self.read_only;
         let salvage = salvages.then_some(repair_locked as Salvage);

@@ -13,6 +13,7 @@ use crate::background::{Background, Inline};
 use crate::clock::{Clock, ManualClock};
 use crate::error::Result;
 use crate::group::OffsetStore;
+use crate::open_segments::OpenSegments;
 use crate::quota::Quota;
 use crate::record::Record;
 use crate::record_codec::{self, Headers};
@@ -232,7 +233,8 @@ pub fn topic(files: &[File]) -> Result<()> {
     let how = HowToOpen::default();
     let clock = Clock::Manual(ManualClock::new(Timestamp::from_millis(0)));
     let (quota, relief) = (Quota::of_broker(PathBuf::from("/"), None), Arc::new(NoRelief));
-    let around = Surroundings { storage, background, admission, how, clock, quota, relief };
+    let open = OpenSegments::new(&background, None);
+    let around = Surroundings { storage, background, admission, how, clock, quota, relief, open };
     TopicState::open(&around, Path::new("/topics"), "t").map(|_| ())
 }
 

@@ -118,6 +118,7 @@ mod merge;
 mod offset_and_metadata;
 mod offset_reset;
 mod on_full;
+mod open_segments;
 mod opening;
 mod partition;
 mod partitioned;

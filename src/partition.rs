@@ -9,7 +9,10 @@ use crate::admission::Admission;
 use crate::background::{Background, Job, Urgency};
 use crate::clock::{Clock, Moment};
 use crate::error::{Error, Result};
-use crate::log::{Appended, Chores, Encoded, FlushKind, Gate, Keep, Log, LogWriter, Sealing};
+use crate::log::{
+    Appended, AtRest, Chores, Encoded, FlushKind, Gate, Keep, Log, LogWriter, Sealing,
+};
+use crate::open_segments::{Looked, OpenSegments, Writes};
 use crate::record::Record;
 use crate::relief::Relief;
 use crate::segment::Append;
@@ -30,6 +33,7 @@ pub(crate) struct Partition {
     background: Arc<dyn Background>,
     admission: Arc<Admission>,
     relief: Arc<dyn Relief>,
+    open: Arc<OpenSegments>,
     /// Itself, for jobs that may outlive it.
     weak: Weak<Partition>,
 }
@@ -61,6 +65,7 @@ impl Partition {
         background: Arc<dyn Background>,
         admission: Arc<Admission>,
         relief: Arc<dyn Relief>,
+        open: Arc<OpenSegments>,
     ) -> Arc<Self> {
         let log = Arc::clone(writer.log());
         let appender = Mutex::new(Appender { writer, waiting: Vec::new() });
@@ -70,6 +75,7 @@ impl Partition {
             background,
             admission,
             relief,
+            open,
             weak: weak.clone(),
         })
     }
@@ -141,7 +147,7 @@ impl Partition {
         for Waiting { waker, token } in waiting {
             waker.ring(token);
         }
-        let Some(Chores { pages, sealing, flush, is_tight }) = chores else { return };
+        let Some(Chores { pages, sealing, flush, is_tight, has_opened }) = chores else { return };
         if let Some(pages) = pages {
             self.background.submit(Urgency::AtOnce, Box::new(move || pages.prepare()));
         }
@@ -165,6 +171,10 @@ impl Partition {
         }
         if is_tight {
             self.relief.ask(&self.log.name().topic);
+        }
+        if has_opened {
+            let weak = Weak::clone(&self.weak);
+            self.open.add(weak);
         }
     }
 
@@ -308,6 +318,27 @@ impl Partition {
         let mut locked = self.lock_to_append()?;
         let appended = locked.writer.append_encoded(encoded, clock.now())?;
         Ok((appended, Self::unlock(locked)))
+    }
+}
+
+impl Writes for Partition {
+    fn look(&self) -> Looked {
+        if self.admission.check_owner().is_err() {
+            return Looked::Closed;
+        }
+        let found = self.lock().writer.look();
+        match found {
+            AtRest::No => return Looked::Busy,
+            AtRest::NoSegment => {}
+            AtRest::Closed => {
+                let sealed = self.log.seal_rolled();
+                if sealed.as_ref().is_ok_and(Vec::is_empty) {
+                    self.lock().writer.rested();
+                }
+                say_sealed(&self.log, sealed);
+            }
+        }
+        Looked::Closed
     }
 }
 

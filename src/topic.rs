@@ -18,6 +18,7 @@ use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::growing_list::GrowingList;
 use crate::log::{Around, Gate, PartitionName, Recovery};
+use crate::open_segments::OpenSegments;
 use crate::partition::Partition;
 use crate::quota::Quota;
 use crate::record_quota::RecordQuota;
@@ -48,6 +49,7 @@ pub(crate) struct Surroundings {
     /// What all topics take on disk.
     pub(crate) quota: Arc<Quota>,
     pub(crate) relief: Arc<dyn Relief>,
+    pub(crate) open: Arc<OpenSegments>,
 }
 
 /// A topic that is open.
@@ -153,12 +155,14 @@ impl TopicState {
         let name =
             PartitionName { topic: Arc::clone(&self.name), topic_id: self.id, partition: number };
         let dir = self.dir.join(number.to_string());
-        let Surroundings { storage, background, admission, how, clock, relief, .. } = &self.around;
+        let Surroundings { storage, background, admission, how, clock, relief, open, .. } =
+            &self.around;
         let (quota, records, now) = (&self.quota, &self.records, clock.moment());
         let around = Around { storage, admission, how: *how, quota, records, now };
         let (writer, recovery) = crate::log::open(&around, &dir, name, self.config())?;
         let (background, admission) = (Arc::clone(background), Arc::clone(admission));
-        let partition = Partition::new(writer, background, admission, Arc::clone(relief));
+        let partition =
+            Partition::new(writer, background, admission, Arc::clone(relief), Arc::clone(open));
         if recovery.is_some() && !how.read_only {
             partition.seal_later();
         }

@@ -43,7 +43,7 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["durability"],
     &["segment", "record", "record_codec"],
-    &["quota", "record_quota"],
+    &["quota", "record_quota", "open_segments"],
     &["admission"],
     &["storage"],
     &["background", "relief", "waker", "growing_list", "sync"],

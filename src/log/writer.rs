@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::checkpoint::Tail;
 use super::flush::{Flush, FlushKind, FlushSchedule};
+use super::rest::Resting;
 use super::shared::{Gate, Log, recovery_point, running_max};
 use super::slot::Slot;
 use crate::config::{TimestampType, TopicConfig};
@@ -56,8 +57,9 @@ pub(crate) struct LogWriter {
     /// future, since when the clock was set back, and must not wait until the clock comes there.
     roll_before: i64,
     tail: Tail,
+    resting: Resting,
     /// What came to pass since [`take_chores`](Self::take_chores) was last asked: some of `ROLLED`,
-    /// `TIGHT` and `NOT_SMOOTH`.
+    /// `TIGHT`, `NOT_SMOOTH` and `OPENED`.
     news: u8,
     flush: FlushSchedule,
 }
@@ -68,6 +70,8 @@ const ROLLED: u8 = 1;
 const TIGHT: u8 = 2;
 /// An append was not a smooth one.
 const NOT_SMOOTH: u8 = 4;
+/// A segment is open, where there was none before.
+const OPENED: u8 = 8;
 /// No segment holds more records: offsets in it are 32 bits wide.
 const MAX_SEGMENT_RECORDS: u64 = 1 << 32;
 
@@ -95,6 +99,7 @@ impl LogWriter {
             roll_at: i64::MAX,
             roll_before: i64::MIN,
             tail,
+            resting: Resting::default(),
             news: 0,
         };
         writer.set_counting();
@@ -441,7 +446,28 @@ impl LogWriter {
         self.active = Some(active);
         self.tail = Tail::Empty;
         self.set_roll_time();
+        self.opened();
         Ok(())
+    }
+
+    /// Says that a segment is open.
+    fn opened(&mut self) {
+        if self.resting.opened() {
+            self.news |= OPENED;
+        }
+    }
+
+    /// Whether a segment is open for appending.
+    pub(super) fn has_segment(&self) -> bool {
+        self.active.is_some()
+    }
+
+    pub(super) fn resting(&mut self) -> &mut Resting {
+        &mut self.resting
+    }
+
+    pub(super) fn tail(&mut self) -> &mut Tail {
+        &mut self.tail
     }
 
     /// Works out when the current segment is old enough to be rolled.
@@ -492,6 +518,7 @@ impl LogWriter {
         let full = full.map(|full| (full.segment().base_offset(), full.summary()));
         log.add_slot(slot, full);
         self.set_roll_time();
+        self.opened();
         Ok(())
     }
 
@@ -547,7 +574,8 @@ impl LogWriter {
         let news = std::mem::take(&mut self.news);
         let (pages, room_is_tight) = left.unwrap_or_default();
         let is_tight = news & TIGHT != 0 || room_is_tight;
-        Some(Chores { pages, sealing: self.sealing(news), flush, is_tight })
+        let has_opened = news & OPENED != 0;
+        Some(Chores { pages, sealing: self.sealing(news), flush, is_tight, has_opened })
     }
 
     fn sealing(&self, news: u8) -> Option<Sealing> {
@@ -584,6 +612,7 @@ impl LogWriter {
         {
             self.tail = Tail::Sealed(point);
         }
+        self.resting.delete_below(offset);
     }
 
     /// Writes no more to the segment that is being written; it waits to be sealed.
@@ -678,6 +707,8 @@ pub(crate) struct Chores {
     pub(crate) flush: Flush,
     /// Whether the topic is nearly full.
     pub(crate) is_tight: bool,
+    /// Whether a segment is open where there was none before.
+    pub(crate) has_opened: bool,
 }
 
 /// Who is to seal rolled segments.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::planted::{Planted, with_planted};
+use crate::open_segments::{Looked, Writes};
 use crate::storage::split_mix;
 use crate::testing::{Failure, SimulatedDisk};
 use crate::{Acks, Broker, Error, Record, Result, Start, Topic, TopicConfig};
@@ -57,6 +58,9 @@ impl Life {
         model.lock().created = true;
         for step in 0..self.steps {
             self.step(&topic, step, model)?;
+            if (self.seed + step).is_multiple_of(7) {
+                rest(&broker)?;
+            }
         }
         if self.seed.is_multiple_of(2) {
             broker.close()?;
@@ -96,6 +100,16 @@ impl Life {
         }
         Ok(())
     }
+}
+
+/// Has every segment closed that is open, to be gone on with by the next step.
+fn rest(broker: &Broker) -> Result<()> {
+    let topic = broker.inner.topic(TOPIC)?;
+    for number in 0..PARTITIONS as u32 {
+        let partition = topic.partition(number)?;
+        while partition.look() == Looked::Busy {}
+    }
+    Ok(())
 }
 
 fn open(disk: &SimulatedDisk) -> Result<Broker> {

@@ -5,5 +5,7 @@ mod crash_states;
 #[cfg(target_os = "linux")]
 mod page_size;
 mod planted;
+#[cfg(target_os = "linux")]
+mod rest;
 
 pub(crate) use planted::{Planted, is_planted};
