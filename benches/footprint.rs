@@ -1,6 +1,6 @@
 //! What records take on disk and in memory.
 //!
-//! `cargo bench --bench footprint`, or `-- disk`, `-- memory`, `-- partitions` for one part alone. On disk:
+//! `cargo bench --bench footprint`, or `-- disk`, `-- memory`, `-- partitions`, `-- rest` for one part alone. On disk:
 //! all files of the topics, indexes included, after the broker was closed, by their lengths and by the
 //! blocks they hold. In memory: what a process holds beyond mapped files (`RssAnon`), in a process of its
 //! own, which is this program started again. What was sent is read back and every byte of it checked.
@@ -12,7 +12,7 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use forebay::{Broker, Record, Start, Topic, TopicConfig};
 use support::{Checker, Options, Outcome, Payload, SIZE, Spread, Target, scratch};
@@ -29,6 +29,7 @@ fn main() {
             return send_and_tell(Path::new(dir), count.parse().expect("number"));
         }
         ["open-and-tell", dir] => return open_and_tell(Path::new(dir)),
+        ["write-and-tell", dir] => return write_and_tell(Path::new(dir)),
         _ => {}
     }
     let options = Options::parse();
@@ -40,6 +41,9 @@ fn main() {
     }
     if cfg!(target_os = "linux") && options.on("partitions") {
         partitions(&options);
+    }
+    if cfg!(target_os = "linux") && options.on("rest") {
+        rest(&options);
     }
 }
 
@@ -193,6 +197,89 @@ fn open_and_tell(dir: &Path) {
     let files = std::fs::read_dir("/proc/self/fd").expect("descriptors").count();
     let mappings = std::fs::read_to_string("/proc/self/maps").expect("maps").lines().count();
     println!("{millis} {} {files} {mappings}", resident());
+}
+
+/// Sends a record to each partition, and says how many files are open and how many mappings there are,
+/// then and when no more are closed; after how many seconds; and how many microseconds the next record
+/// takes in each, in the median.
+fn write_and_tell(dir: &Path) {
+    const PATIENCE: Duration = Duration::from_secs(240);
+    let broker = Broker::open(dir).expect("open");
+    let config = TopicConfig::new().partitions(PARTITIONS);
+    let topic = broker.create_topic("t", config).expect("create");
+    let send = |partition: u32, number: u64| {
+        let begun = Instant::now();
+        topic.send(Record::new(Payload::new(0).number(number)).partition(partition)).expect("send");
+        begun.elapsed().as_secs_f64() * 1e6
+    };
+    for partition in 0..PARTITIONS {
+        send(partition, 0);
+    }
+    let count = || {
+        let files = std::fs::read_dir("/proc/self/fd").expect("descriptors").count();
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+        (files, maps.lines().count())
+    };
+    let written = count();
+    let begun = Instant::now();
+    let mut at_rest = written;
+    // No more than are kept, and the few of the process itself.
+    while at_rest.0 > 300 && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(100));
+        at_rest = count();
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut micros: Vec<f64> = (0..PARTITIONS).map(|partition| send(partition, 1)).collect();
+    micros.sort_by(f64::total_cmp);
+    println!(
+        "{} {} {} {} {seconds} {}",
+        written.0,
+        written.1,
+        at_rest.0,
+        at_rest.1,
+        micros[micros.len() / 2]
+    );
+    let mut reader = broker.reader().topic("t", Start::Earliest).open().expect("reader");
+    let mut checkers: Vec<_> = (0..PARTITIONS).map(|_| Checker::new(1)).collect();
+    loop {
+        let batch = reader.try_poll().expect("poll");
+        if batch.is_empty() {
+            break;
+        }
+        for record in &batch {
+            let checker = &mut checkers[record.partition() as usize];
+            assert_eq!(record.offset(), checker.count(), "order");
+            checker.check(record.value().expect("value"));
+        }
+    }
+    for checker in checkers {
+        checker.finish(2);
+    }
+}
+
+/// What is left open of many partitions that were written to.
+fn rest(options: &Options) {
+    println!("\na topic of {PARTITIONS} partitions, a record sent to each, then left alone");
+    let mut all: [Vec<f64>; 6] = Default::default();
+    for _ in 0..options.rounds(1) {
+        let dir = scratch();
+        let path = dir.path().to_str().expect("a path that is text");
+        let told = in_a_process_of_its_own(&["write-and-tell", path]);
+        assert_eq!(told.len(), all.len());
+        all.iter_mut().zip(told).for_each(|(values, value)| values.push(value));
+    }
+    let rows = [
+        ("open files, just written to", "files"),
+        ("mappings, just written to", "mappings"),
+        ("open files, left alone", "files"),
+        ("mappings, left alone", "mappings"),
+        ("until they are closed", "s"),
+        ("the next record in each", "µs"),
+    ];
+    for ((what, unit), values) in rows.into_iter().zip(all) {
+        let what = format!("10,000 partitions, {what}");
+        tell(options, &Outcome::new("partitions", &what, unit, Spread::of(values)));
+    }
 }
 
 fn partitions(options: &Options) {

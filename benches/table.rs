@@ -29,7 +29,7 @@ const BENCHES: [(&str, &[&str], &[&str]); 7] = [
     ("producers", &[], &[]),
     ("reopen", &["1", "10"], &["1"]),
     ("groups", &["w8"], &["w8"]),
-    ("footprint", &[], &[]),
+    ("footprint", &[], &["disk", "memory", "partitions"]),
 ];
 
 fn main() -> ExitCode {
