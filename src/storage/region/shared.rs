@@ -130,9 +130,12 @@ impl Region {
         if let Memory::Map(map) = &self.memory
             && start < self.capacity
         {
-            use memmap2::Advice::{HugePage, NoHugePage};
-            let advice = if large { HugePage } else { NoHugePage };
-            drop(map.advise_range(advice, start, self.capacity - start));
+            use memmap2::Advice::{HugePage, NoHugePage, Normal, Random};
+            // Pages come with reading ahead there, or one by one: see `RegionWriter::map`.
+            let advices = if large { [Normal, HugePage] } else { [NoHugePage, Random] };
+            for advice in advices {
+                drop(map.advise_range(advice, start, self.capacity - start));
+            }
         }
         #[cfg(not(target_os = "linux"))]
         let _ = (start, large, &self.memory);

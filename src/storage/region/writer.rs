@@ -107,8 +107,12 @@ impl RegionWriter {
         committed: usize,
         limit: usize,
     ) -> io::Result<Self> {
-        let memory = Memory::Map(MmapOptions::new().len(capacity).map_raw(file)?);
-        Ok(Self::new(memory, capacity, committed, limit))
+        let map = MmapOptions::new().len(capacity).map_raw(file)?;
+        // Or the first store would wait until all that was reserved, up to some megabytes of zeros, was
+        // "read ahead".
+        #[cfg(unix)]
+        drop(map.advise(memmap2::Advice::Random));
+        Ok(Self::new(Memory::Map(map), capacity, committed, limit))
     }
 
     /// As [`map`](Self::map), for a file that is written with system calls; `mapped` says whether it
