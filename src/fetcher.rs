@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::assigned::Assigned;
 use crate::batch::Batch;
+use crate::calm::Calm;
 use crate::error::{Error, Result};
 use crate::log::{Budget, LogCursor};
 use crate::merge::Merge;
@@ -23,10 +24,6 @@ use crate::waker::Waker;
 /// The most partitions that stay in the ring though they are found empty: a look at each costs less
 /// than leaving a registration and being rung.
 const FEW: usize = 8;
-/// With fewer records than this a reader is right behind the appender.
-const A_FEW_RECORDS: usize = 16;
-/// How long it then holds still, in turns of a spin loop: less than a microsecond.
-const PAUSE: u32 = 16;
 
 /// How much one poll returns.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +69,7 @@ pub(crate) struct Fetcher {
     /// Gaps that were met and are to be told, each by a fetch of its own.
     untold: VecDeque<Error>,
     wakefulness: Wakefulness,
-    /// How many records the last fetch returned.
-    last: usize,
+    calm: Calm,
 }
 
 impl Fetcher {
@@ -92,7 +88,7 @@ impl Fetcher {
             touched: Vec::new(),
             untold: VecDeque::new(),
             wakefulness: Wakefulness::default(),
-            last: 0,
+            calm: Calm::default(),
         }
     }
 
@@ -367,21 +363,18 @@ impl Fetcher {
             }
             None => self.gather(),
         };
-        self.last = batch.as_ref().map_or(0, Batch::len);
+        self.calm.found(batch.as_ref().map_or(0, Batch::len));
         batch
     }
 
-    /// As [`fetch`](Self::fetch), for one who can wait: if the last records came singly, it holds still
-    /// for a moment first. One who reads right behind an appender takes the cache lines away from it
-    /// that it is about to store to, and both are slower for it than if a few records come together.
+    /// As [`fetch`](Self::fetch), for one who can wait: it holds still for a moment first, if that makes
+    /// records come together.
     #[inline]
     pub(crate) fn fetch_calmly(&mut self) -> Result<Batch> {
-        if (1..A_FEW_RECORDS).contains(&self.last) {
-            for _ in 0..PAUSE {
-                std::hint::spin_loop();
-            }
-        }
-        self.fetch()
+        self.calm.hold();
+        let batch = self.fetch();
+        self.calm.held(batch.as_ref().is_ok_and(|batch| !batch.is_empty()));
+        batch
     }
 
     /// Puts the partitions that rang back into the ring.

@@ -93,6 +93,7 @@ mod background;
 mod batch;
 mod broker;
 mod builder;
+mod calm;
 mod clock;
 mod config;
 mod consumer;

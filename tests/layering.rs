@@ -34,6 +34,7 @@ const LAYERS: &[&[&str]] = &[
         "batch",
         "partitioner",
         "wakefulness",
+        "calm",
     ],
     &["builder", "housekeeping"],
     &["inspect"],
