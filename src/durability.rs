@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
+use crate::epoch::Epoch;
+use crate::sync::{AtomicBool, AtomicU64, Mutex};
 
 use crate::storage::was_not_begun;
 
@@ -33,24 +34,22 @@ pub(crate) struct Durability {
     /// The offset below which everything is on stable storage. Stored with Release by the thread
     /// that synced, loaded with Acquire.
     synced: AtomicU64,
-    /// Whether `cause` is set: what an appender looks at, under a lock of its own. Stored with
-    /// Release after the cause, loaded with Acquire.
+    /// Whether a thread syncs. Whoever finds that none does, with Acquire, is the one, until it stores
+    /// `false` with Release: what one who synced has stored, the next one sees.
+    syncing: AtomicBool,
+    /// Whether `cause` is set: what an appender looks at, without a lock. Stored with Release after the
+    /// cause, loaded with Acquire.
     poisoned: AtomicBool,
-    /// A leaf lock; held for a few instructions, never during a sync.
-    state: Mutex<State>,
-    done: Condvar,
-    /// How many threads have come to wait since the last sync was begun. Changed under `state`, looked
-    /// at by the one that is about to sync; Relaxed: only the number matters.
+    /// A leaf lock.
+    cause: Mutex<Option<Arc<io::Error>>>,
+    /// Advanced when a sync has ended, and when those who wait are to look again for another reason.
+    turns: Epoch,
+    /// How many threads have come to wait since the last sync was begun. Relaxed, as those that follow: only
+    /// the number matters.
     arrived: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    syncing: bool,
-    cause: Option<Arc<io::Error>>,
-    /// How many threads the last sync was for, and how long it took.
-    group: u64,
-    took: Duration,
+    /// How many threads the last sync was for, and how long it took in nanoseconds.
+    group: AtomicU64,
+    took: AtomicU64,
 }
 
 impl Durability {
@@ -58,10 +57,13 @@ impl Durability {
     pub(crate) fn new(synced: u64) -> Self {
         Self {
             synced: AtomicU64::new(synced),
+            syncing: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
-            state: Mutex::new(State::default()),
-            done: Condvar::new(),
+            cause: Mutex::new(None),
+            turns: Epoch::default(),
             arrived: AtomicU64::new(0),
+            group: AtomicU64::new(0),
+            took: AtomicU64::new(0),
         }
     }
 
@@ -76,14 +78,14 @@ impl Durability {
         if !self.poisoned.load(Ordering::Acquire) {
             return None;
         }
-        self.state.lock().cause.clone()
+        self.cause.lock().clone()
     }
 
     /// Poisons from outside of a sync: bytes are known to be missing.
     pub(crate) fn give_up(&self, cause: Arc<io::Error>) {
-        self.state.lock().cause.get_or_insert(cause);
+        self.cause.lock().get_or_insert(cause);
         self.poisoned.store(true, Ordering::Release);
-        self.done.notify_all();
+        self.turns.advance();
     }
 
     /// Waits until everything below `offset` is on stable storage, by whomever it is made so, for at
@@ -95,27 +97,25 @@ impl Durability {
         is_over: impl Fn() -> bool,
     ) -> Result<u64, Arc<io::Error>> {
         let deadline = Instant::now().checked_add(timeout);
-        let mut state = self.state.lock();
-        while self.synced() < offset && !is_over() {
-            if let Some(cause) = &state.cause {
-                return Err(Arc::clone(cause));
+        loop {
+            let turn = self.turns.now();
+            let synced = self.synced();
+            if synced >= offset || is_over() {
+                return Ok(synced);
             }
-            match deadline {
-                None => self.done.wait(&mut state),
-                Some(deadline) if Instant::now() < deadline => {
-                    self.done.wait_until(&mut state, deadline);
-                }
-                Some(_) => break,
+            if let Some(cause) = self.poison() {
+                return Err(cause);
             }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(synced);
+            }
+            self.turns.wait(turn, deadline);
         }
-        Ok(self.synced())
     }
 
     /// Rings those who wait for others, so that they look again.
     pub(crate) fn ring(&self) {
-        // Whoever has looked and not yet begun to wait holds the lock.
-        drop(self.state.lock());
-        self.done.notify_all();
+        self.turns.advance();
     }
 
     /// Waits until everything below `offset` is on stable storage, running `sync` if nobody else
@@ -130,93 +130,104 @@ impl Durability {
         if self.synced() >= offset {
             return Ok(());
         }
-        let mut state = self.state.lock();
         self.arrived.fetch_add(1, Ordering::Relaxed);
         loop {
-            if self.synced() >= offset {
+            // Whatever is found out from here on, the end of a sync that is running comes later.
+            let turn = self.turns.now();
+            if self.is_decided(offset)? {
                 return Ok(());
             }
-            if let Some(cause) = &state.cause {
-                return Err(WaitError::Poisoned(Arc::clone(cause)));
-            }
-            if state.syncing {
-                state = self.follow(state, offset);
+            if self.syncing.swap(true, Ordering::Acquire) {
+                self.follow(turn, offset);
                 continue;
             }
-            state.syncing = true;
-            let (group, took) = (state.group, state.took);
-            drop(state);
-            self.gather(group, took);
-            let served = self.arrived.swap(0, Ordering::Relaxed);
-            let begun = Instant::now();
-            let unwound = Unwound(self);
-            let result = sync();
-            std::mem::forget(unwound);
-            let took = begun.elapsed();
-            state = self.state.lock();
-            state.syncing = false;
-            (state.group, state.took) = (served, took);
-            self.done.notify_all();
-            match result {
-                Ok(end) => self.synced.store(end, Ordering::Release),
-                Err(error) if was_not_begun(&error) => return Err(WaitError::NotBegun(error)),
-                Err(error) => {
-                    state.cause = Some(Arc::new(error));
-                    self.poisoned.store(true, Ordering::Release);
-                }
+            let turn = Turn(self);
+            // Another may have synced since, or have failed to: then this one must not.
+            if self.is_decided(offset)? {
+                return Ok(());
             }
+            turn.sync(&sync)?;
         }
+    }
+
+    /// Whether everything below `offset` is on stable storage; an error if it never will be.
+    fn is_decided(&self, offset: u64) -> Result<bool, WaitError> {
+        if self.synced() >= offset {
+            return Ok(true);
+        }
+        self.poison().map_or(Ok(false), |cause| Err(WaitError::Poisoned(cause)))
     }
 
     /// Waits while another thread syncs: parked until that is likely to end, then awake for a moment, so
     /// that those who are few come back together and the next sync can be for all of them.
-    fn follow<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        offset: u64,
-    ) -> MutexGuard<'a, State> {
+    fn follow(&self, turn: u32, offset: u64) {
         // Time does not pass under loom.
-        if cfg!(loom) || state.group > MANY {
-            self.done.wait(&mut state);
-            return state;
+        if cfg!(loom) || self.group.load(Ordering::Relaxed) > MANY {
+            return self.turns.wait(turn, None);
         }
-        let nearly = state.took.saturating_sub(AWAKE);
-        self.done.wait_until(&mut state, Instant::now() + nearly);
-        if !state.syncing {
-            return state;
-        }
-        drop(state);
+        let took = Duration::from_nanos(self.took.load(Ordering::Relaxed));
+        self.turns.wait(turn, Some(Instant::now() + took.saturating_sub(AWAKE)));
         let begun = Instant::now();
-        while self.synced() < offset && begun.elapsed() < AWAKE {
+        while self.turns.now() == turn && self.synced() < offset {
+            if begun.elapsed() >= AWAKE {
+                return self.turns.wait(turn, None);
+            }
             std::thread::yield_now();
         }
-        let mut state = self.state.lock();
-        if state.syncing && self.synced() < offset {
-            self.done.wait(&mut state);
-        }
-        state
     }
 
     /// Waits a moment for as many as the last sync was for: they were woken together, and are likely to
     /// come back together. One that is alone does not wait.
-    fn gather(&self, group: u64, took: Duration) {
+    fn gather(&self) {
+        let group = self.group.load(Ordering::Relaxed);
         if cfg!(loom) || group < 2 {
             return;
         }
         let begun = Instant::now();
-        let patience = (took / 2).min(PATIENCE);
+        let patience = Duration::from_nanos(self.took.load(Ordering::Relaxed) / 2).min(PATIENCE);
         while self.arrived.load(Ordering::Relaxed) < group && begun.elapsed() < patience {
             std::thread::yield_now();
         }
     }
 }
 
-/// Dropped by a panic in a sync alone: nobody knows what became of it, and others wait.
+/// Held by the thread that syncs.
+struct Turn<'a>(&'a Durability);
+
+impl Turn<'_> {
+    /// Syncs, and says what came of it.
+    fn sync(self, sync: impl Fn() -> io::Result<u64>) -> Result<(), WaitError> {
+        let Self(durability) = self;
+        durability.gather();
+        let served = durability.arrived.swap(0, Ordering::Relaxed);
+        let begun = Instant::now();
+        let unwound = Unwound(durability);
+        let result = sync();
+        std::mem::forget(unwound);
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        durability.group.store(served, Ordering::Relaxed);
+        durability.took.store(took, Ordering::Relaxed);
+        match result {
+            Ok(end) => durability.synced.store(end, Ordering::Release),
+            Err(error) if was_not_begun(&error) => return Err(WaitError::NotBegun(error)),
+            Err(error) => durability.give_up(Arc::new(error)),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.syncing.store(false, Ordering::Release);
+        self.0.turns.advance();
+    }
+}
+
+/// Dropped by a panic in a sync alone: nobody knows what became of it.
 struct Unwound<'a>(&'a Durability);
 
 impl Drop for Unwound<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().syncing = false;
         self.0.give_up(Arc::new(io::Error::other("a sync panicked")));
     }
 }

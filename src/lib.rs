@@ -100,6 +100,7 @@ mod consumer;
 mod damage;
 mod description;
 mod durability;
+mod epoch;
 mod error;
 mod fetcher;
 mod file_access;

@@ -24,7 +24,7 @@ impl<T> std::ops::Deref for OwnLine<T> {
 mod real {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 
-    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+    pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
 }
 
 #[cfg(loom)]

@@ -47,7 +47,7 @@ const LAYERS: &[&[&str]] = &[
     &["quota", "record_quota", "open_segments"],
     &["admission"],
     &["storage"],
-    &["background", "relief", "waker", "growing_list", "sync"],
+    &["background", "relief", "waker", "growing_list", "sync", "epoch"],
     &["damage"],
     &[
         "config",
