@@ -23,6 +23,15 @@ struct Given(Arc<Mutex<ByPartition>>);
 type ByPartition = BTreeMap<u32, Vec<(u64, Vec<u8>)>>;
 
 impl Given {
+    /// One that takes everything.
+    fn sink(&self) -> impl Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync + use<> {
+        let given = self.clone();
+        move |batch| {
+            given.add(batch, batch.len());
+            Ok(())
+        }
+    }
+
     fn add(&self, batch: &SinkBatch, count: usize) {
         let mut given = self.0.lock().expect("given");
         let given = given.entry(batch.partition()).or_default();
@@ -447,14 +456,7 @@ fn a_failure_while_it_stops_does_not_shorten_the_time_the_sink_is_given() {
 fn a_pause_holds_everything_back_and_resuming_goes_on() {
     let broker = broker(2);
     let given = Given::default();
-    let sink = {
-        let given = given.clone();
-        move |batch: &SinkBatch| {
-            given.add(batch, batch.len());
-            Ok(())
-        }
-    };
-    let forwarder = forwarder(&broker).batch_records(10).start(sink).expect("start");
+    let forwarder = forwarder(&broker).batch_records(10).start(given.sink()).expect("start");
     send(&broker, 2, 50);
     wait_until("the first came", || given.count() == 100);
     forwarder.pause();
@@ -531,14 +533,7 @@ fn stopping_does_not_wait_longer_for_a_hanging_sink_and_the_next_one_delivers_th
     );
     assert!(report.finished && report.commit_error.is_none() && report.uncommitted == 0);
     assert_eq!((committed(&broker, 0), committed(&broker, 1)), (100, 30));
-    let second = {
-        let given = given.clone();
-        forwarder(&broker).start(move |batch: &SinkBatch| {
-            given.add(batch, batch.len());
-            Ok(())
-        })
-    };
-    let second = second.expect("start");
+    let second = forwarder(&broker).start(given.sink()).expect("start");
     wait_until("the rest came", || given.count() == 200);
     // What the first one's sink delivers late is neither committed nor in the way.
     door.open();
@@ -697,14 +692,7 @@ fn a_damaged_partition_is_told_and_keeps_no_other_from_being_forwarded() {
     send(&broker, 2, 100);
     damage(dir.path(), 0);
     let given = Given::default();
-    let sink = {
-        let given = given.clone();
-        move |batch: &SinkBatch| {
-            given.add(batch, batch.len());
-            Ok(())
-        }
-    };
-    let forwarder = forwarder(&broker).batch_records(10).start(sink).expect("start");
+    let forwarder = forwarder(&broker).batch_records(10).start(given.sink()).expect("start");
     wait_until("the other one came", || given.offsets(1).len() == 100);
     wait_until("it is told", || forwarder.stats().last_error.is_some());
     // It goes on although nothing but an error has come for a while.
@@ -733,14 +721,8 @@ fn topics_that_come_to_match_are_forwarded_and_a_pattern_that_panics_is_survived
             name.starts_with("new")
         }
     };
-    let sink = {
-        let given = given.clone();
-        move |batch: &SinkBatch| {
-            given.add(batch, batch.len());
-            Ok(())
-        }
-    };
-    let forwarder = broker.forwarder("g").subscribe_pattern(pattern).start(sink).expect("start");
+    let forwarder =
+        broker.forwarder("g").subscribe_pattern(pattern).start(given.sink()).expect("start");
     is_bad.store(true, Ordering::Relaxed);
     let new = broker.create_topic("new.one", TopicConfig::new()).expect("create");
     new.send(Record::new("x")).expect("send");

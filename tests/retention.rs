@@ -42,6 +42,12 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The broker on this disk, by this clock.
+fn open_on(disk: &SimulatedDisk, clock: &ManualClock) -> Broker {
+    let builder = Broker::builder("/data").simulated_disk(disk).manual_clock(clock);
+    builder.open().expect("open")
+}
+
 #[test]
 fn a_quiet_topic_expires_within_one_check() {
     let (broker, clock) = in_memory();
@@ -185,10 +191,7 @@ fn time_in_which_the_broker_was_closed_counts_unless_it_is_unbelievable() {
 fn what_was_recovered_after_a_kill_is_not_taken_to_be_old() {
     let clock = ManualClock::new(NOW);
     let disk = SimulatedDisk::new(7);
-    let open = |disk: &SimulatedDisk| {
-        let builder = Broker::builder("/data").simulated_disk(disk).manual_clock(&clock);
-        builder.open().expect("open")
-    };
+    let open = |disk: &SimulatedDisk| open_on(disk, &clock);
     let broker = open(&disk);
     let topic = broker.create_topic("t", small().retention_age(DAY)).expect("create");
     send(&topic, 20);
@@ -407,10 +410,7 @@ fn what_a_group_has_committed_goes_when_the_commit_is_durable() {
     let clock = ManualClock::new(NOW);
     for seed in 0..20 {
         let disk = SimulatedDisk::new(seed);
-        let open = |disk: &SimulatedDisk| {
-            let builder = Broker::builder("/data").simulated_disk(disk).manual_clock(&clock);
-            builder.open().expect("open")
-        };
+        let open = |disk: &SimulatedDisk| open_on(disk, &clock);
         let broker = open(&disk);
         let topic = broker.create_topic("t", small().consumed_by(["g"])).expect("create");
         send(&topic, 500);
@@ -439,10 +439,7 @@ fn what_a_group_has_committed_goes_when_the_commit_is_durable() {
 fn retention_goes_on_after_a_deletion_that_was_interrupted() {
     let clock = ManualClock::new(NOW);
     let disk = SimulatedDisk::new(7);
-    let open = |disk: &SimulatedDisk| {
-        let builder = Broker::builder("/data").simulated_disk(disk).manual_clock(&clock);
-        builder.open().expect("open")
-    };
+    let open = |disk: &SimulatedDisk| open_on(disk, &clock);
     let broker = open(&disk);
     let topic = broker.create_topic("t", small()).expect("create");
     send(&topic, 4_000);
@@ -503,10 +500,7 @@ fn a_clock_that_jumped_while_the_broker_was_open_or_killed_wipes_nothing_afterwa
         for jump_before in [false, true] {
             let clock = ManualClock::new(NOW);
             let disk = SimulatedDisk::new(7);
-            let open = |disk: &SimulatedDisk| {
-                let builder = Broker::builder("/data").simulated_disk(disk).manual_clock(&clock);
-                builder.open().expect("open")
-            };
+            let open = |disk: &SimulatedDisk| open_on(disk, &clock);
             let jump = || {
                 clock.set(Timestamp::from_millis(clock.now().as_millis() + 10 * 365 * 86_400_000));
             };

@@ -101,7 +101,10 @@ pub trait Peer: Sized + Sync {
 pub trait Sender {
     fn send(&mut self, payload: &[u8]) -> Outcome<()>;
 
-    fn send_batch(&mut self, payloads: &[&[u8]]) -> Outcome<()>;
+    /// One by one, where there is no other way.
+    fn send_batch(&mut self, payloads: &[&[u8]]) -> Outcome<()> {
+        payloads.iter().try_for_each(|payload| self.send(payload))
+    }
 }
 
 pub trait Receiver {

@@ -45,10 +45,6 @@ impl Sender for crossbeam_channel::Sender<Vec<u8>> {
     fn send(&mut self, payload: &[u8]) -> Outcome<()> {
         Ok(crossbeam_channel::Sender::send(self, payload.to_vec())?)
     }
-
-    fn send_batch(&mut self, payloads: &[&[u8]]) -> Outcome<()> {
-        payloads.iter().try_for_each(|payload| Sender::send(self, payload))
-    }
 }
 
 impl Receiver for crossbeam_channel::Receiver<Vec<u8>> {

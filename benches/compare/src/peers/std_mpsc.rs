@@ -46,10 +46,6 @@ impl Sender for mpsc::Sender<Vec<u8>> {
     fn send(&mut self, payload: &[u8]) -> Outcome<()> {
         Ok(mpsc::Sender::send(self, payload.to_vec())?)
     }
-
-    fn send_batch(&mut self, payloads: &[&[u8]]) -> Outcome<()> {
-        payloads.iter().try_for_each(|payload| Sender::send(self, payload))
-    }
 }
 
 impl Receiver for mpsc::Receiver<Vec<u8>> {
