@@ -1,5 +1,6 @@
 //! One thread sends: W1, W1k, W16, W2, and each point of a sweep.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,10 @@ use super::{BUDGET, Measured, check, count_of, fill, warm_up};
 use crate::payload::Payloads;
 use crate::peer::{Outcome, Peer, Setup};
 use crate::peers::{Task, with_named};
+
+/// How often a process sends to a new log; the middle run counts. What one gives back of the memory the next
+/// finds, where a virtual machine has to ask its host for what the first one takes.
+const RUNS: usize = 3;
 
 pub fn run<P: Peer>(record_bytes: usize, batch: usize, dir: &Path) -> Outcome<Measured> {
     let count = count_of(record_bytes).next_multiple_of(batch as u64);
@@ -21,15 +26,30 @@ fn measure<P: Peer>(
     dir: &Path,
 ) -> Outcome<Measured> {
     warm_up::<P>(record_bytes, batch, dir)?;
-    let peer = P::open(&dir.join("log"), &Setup::plain(record_bytes))?;
-    let mut payloads =
-        if batch > 1 { Payloads::for_batches(record_bytes) } else { Payloads::new(record_bytes) };
-    let mut sender = peer.sender(0)?;
-    let begun = Instant::now();
-    let sent = fill(&mut sender, &mut payloads, batch, count, begun + budget)?;
-    let time = begun.elapsed();
-    drop(sender);
-    check(&peer, &payloads, 1, &[sent])?;
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        let peer = P::open(&dir.join("log"), &Setup::plain(record_bytes))?;
+        let mut payloads = if batch > 1 {
+            Payloads::for_batches(record_bytes)
+        } else {
+            Payloads::new(record_bytes)
+        };
+        let mut sender = peer.sender(0)?;
+        let begun = Instant::now();
+        let sent = fill(&mut sender, &mut payloads, batch, count, begun + budget)?;
+        let time = begun.elapsed();
+        drop(sender);
+        check(&peer, &payloads, 1, &[sent])?;
+        drop(peer);
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        }
+        runs.push((sent, time));
+    }
+    let rate = |&(sent, time): &(u64, Duration)| super::as_f64(sent) / time.as_secs_f64();
+    runs.sort_by(|one, other| rate(one).total_cmp(&rate(other)));
+    let (sent, time) = runs[RUNS / 2];
     Ok(Measured::rate(sent, time))
 }
 
