@@ -55,7 +55,7 @@ fn measure<P: Peer>(
 
 /// How many records a point of a sweep sends, and for how long at most.
 pub fn sweep_point(record_bytes: usize) -> (u64, Duration) {
-    let count = ((96 << 20) / (record_bytes as u64 + 28)).max(2000);
+    let count = ((96 << 20) / (record_bytes as u64 + 28)).max(200);
     (count, Duration::from_secs(2))
 }
 
