@@ -121,6 +121,11 @@ impl Pages {
         self.claimed.compare_exchange(start, end, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
+    /// Says that what lies below `end` is not stored to page by page.
+    pub(super) fn pass(&self, end: usize) {
+        self.claimed.fetch_max(end.next_multiple_of(PAGE), Ordering::Release);
+    }
+
     /// Says how far the appender may store from `start` on without meeting the background, and at
     /// least up to `end`. There are blocks up to `limit`.
     pub(super) fn secure(

@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use region::{ForkFlag, Region, RegionWriter, Stage, View};
+pub(crate) use region::{BY_CALL, ForkFlag, Region, RegionWriter, Stage, View};
 use region::{read_at, write_at};
 
 /// Whether a file can grow while it is mapped. Where it cannot, a segment gets all its blocks

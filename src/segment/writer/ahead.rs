@@ -11,6 +11,7 @@ use super::SegmentWriter;
 use crate::error::{Error, Result};
 use crate::segment::index::SparseIndex;
 use crate::segment::pages::{LARGE, Pages};
+use crate::storage::BY_CALL;
 
 /// The blocks a new segment gets, so that a small topic stays small on disk.
 pub(super) const FIRST_BYTES: usize = 16 << 10;
@@ -38,8 +39,15 @@ impl SegmentWriter {
         if end > self.region.limit() {
             self.grow(end)?;
         }
-        if end >= self.prepare_from() && self.region.has_pages() {
-            self.look_ahead(end);
+        if self.region.has_pages() {
+            if end - self.region.committed() >= BY_CALL {
+                // It is not stored to through the mapping.
+                if let Some(pages) = &self.pages {
+                    pages.pass(end);
+                }
+            } else if end >= self.prepare_from() {
+                self.look_ahead(end);
+            }
         }
         self.set_step();
         Ok(())

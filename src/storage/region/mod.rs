@@ -11,6 +11,9 @@
 //! moves `committed` up, with Release, after the bytes were stored; [`Region::read`] loads it
 //! with Acquire before it makes a slice. No `&mut [u8]` over the memory exists.
 //!
+//! A frame of 256 KiB or more is written with a system call into a mapped file as well, at or above
+//! `committed`, because that is faster; small ones around it are stored.
+//!
 //! A file that lies where a store into a mapping may find no block (a copy-on-write file system) is
 //! written with system calls instead, and mapped for reading alone, or not at all: see
 //! [`RegionWriter`].
@@ -30,4 +33,4 @@ pub(crate) use crc32c::crc32c;
 pub(crate) use fork_flag::ForkFlag;
 pub(crate) use shared::{Region, read_at};
 pub(crate) use view::View;
-pub(crate) use writer::{RegionWriter, Stage, write_at};
+pub(crate) use writer::{BY_CALL, RegionWriter, Stage, write_at};

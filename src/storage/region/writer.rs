@@ -55,6 +55,11 @@ pub(crate) struct RegionWriter {
     /// The end of what may be stored to: beyond it a mapped file has no blocks, and a store would
     /// kill the process.
     limit: usize,
+    /// What has this many bytes or more is written with a system call: 0 for everything, `usize::MAX` for
+    /// nothing.
+    calls_from: usize,
+    /// Whether what is staged is to be written with a system call.
+    is_call: bool,
     calls: Option<Calls>,
     #[cfg(loom)]
     planted: Planted,
@@ -64,9 +69,10 @@ pub(crate) struct RegionWriter {
 #[derive(Debug)]
 struct Calls {
     file: Arc<File>,
-    /// What is staged, from `start` in the file.
+    /// Begins with what is staged, `staged` bytes, from `start` in the file.
     buffer: Vec<u8>,
     start: usize,
+    staged: usize,
     /// How much of it is in the file already, but for the first word.
     ahead: usize,
 }
@@ -102,17 +108,23 @@ impl RegionWriter {
     /// Maps `capacity` bytes of `file`, which holds `committed` bytes to be read and has blocks
     /// for `limit`. `capacity` may lie beyond the file's end: it is address space to grow into.
     pub(crate) fn map(
-        file: &File,
+        file: &Arc<File>,
         capacity: usize,
         committed: usize,
         limit: usize,
     ) -> io::Result<Self> {
-        let map = MmapOptions::new().len(capacity).map_raw(file)?;
+        let map = MmapOptions::new().len(capacity).map_raw(&**file)?;
         // Or the first store would wait until all that was reserved, up to some megabytes of zeros, was
         // "read ahead".
         #[cfg(unix)]
         drop(map.advise(memmap2::Advice::Random));
-        Ok(Self::new(Memory::Map(map), capacity, committed, limit))
+        let mut writer = Self::new(Memory::Map(map), capacity, committed, limit);
+        // What the one writes appears in the other: elsewhere that is not so, or not known.
+        if cfg!(target_os = "linux") {
+            writer.calls = Some(Calls::to(file));
+            writer.calls_from = BY_CALL;
+        }
+        Ok(writer)
     }
 
     /// As [`map`](Self::map), for a file that is written with system calls; `mapped` says whether it
@@ -134,8 +146,8 @@ impl RegionWriter {
             writer.limit = limit;
             writer
         };
-        let file = Arc::clone(file);
-        writer.calls = Some(Calls { file, buffer: Vec::new(), start: 0, ahead: 0 });
+        writer.calls = Some(Calls::to(file));
+        writer.calls_from = 0;
         Ok(writer)
     }
 
@@ -159,6 +171,8 @@ impl RegionWriter {
             region,
             end: committed,
             limit,
+            calls_from: usize::MAX,
+            is_call: false,
             calls: None,
             #[cfg(loom)]
             planted: Planted::Nothing,
@@ -200,8 +214,9 @@ impl RegionWriter {
         if start < self.committed() || end > self.limit {
             return None;
         }
-        if let Some(calls) = &mut self.calls {
-            return Some(calls.stage(start, len));
+        self.is_call = len >= self.calls_from;
+        if self.is_call {
+            return self.stage_call(start, len);
         }
         // SAFETY: `start <= end <= limit <= capacity`, so the offset stays in the memory.
         let base = unsafe { self.base.add(start) };
@@ -212,6 +227,11 @@ impl RegionWriter {
         #[cfg(loom)]
         self.region.tracks.store(start..end);
         Some(Stage { base, len, filled: 0, writer: PhantomData })
+    }
+
+    #[cold]
+    fn stage_call(&mut self, start: usize, len: usize) -> Option<Stage<'_>> {
+        Some(self.calls.as_mut()?.stage(start, len))
     }
 
     /// Stores the aligned word at `position`, after every byte staged before it.
@@ -225,7 +245,9 @@ impl RegionWriter {
                 && position + 4 <= self.limit,
             "the word is aligned and lies in what may be stored to"
         );
-        if let Some(calls) = &mut self.calls {
+        if self.is_call
+            && let Some(calls) = &mut self.calls
+        {
             calls.store_word(position, word);
             return;
         }
@@ -244,7 +266,7 @@ impl RegionWriter {
     #[inline]
     pub(crate) fn publish(&mut self, end: usize) -> io::Result<()> {
         assert!(self.committed() <= end && end <= self.limit, "what is published was storable");
-        if self.calls.is_some() {
+        if self.is_call {
             self.write_staged(end)?;
         }
         self.end = end;
@@ -276,17 +298,17 @@ impl RegionWriter {
     #[inline]
     pub(crate) fn has_pages(&self) -> bool {
         cfg!(target_os = "linux")
-            && self.calls.is_none()
+            && self.calls_from > 0
             && matches!(self.region.memory, Memory::Map(_))
     }
 
     /// Writes what is staged, but for its first word, if that takes a system call, so that little is
     /// left that could fail when it is published.
     pub(crate) fn write_ahead(&mut self) -> io::Result<()> {
-        if let Some(calls) = &mut self.calls {
-            let staged = calls.buffer.len();
-            calls.write(WORD.min(staged), staged)?;
-            calls.ahead = staged;
+        if self.is_call
+            && let Some(calls) = &mut self.calls
+        {
+            calls.write_ahead()?;
         }
         Ok(())
     }
@@ -295,7 +317,11 @@ impl RegionWriter {
     #[cold]
     fn write_staged(&mut self, end: usize) -> io::Result<()> {
         let Some(calls) = &mut self.calls else { return Ok(()) };
-        let staged = (end - calls.start).min(calls.buffer.len());
+        let staged = (end - calls.start).min(calls.staged);
+        if self.calls_from > 0 {
+            // Other processes may look at the mapping: the first word comes last there.
+            calls.write_ahead()?;
+        }
         if calls.ahead >= staged {
             calls.write(0, WORD.min(staged))?;
         } else {
@@ -306,26 +332,53 @@ impl RegionWriter {
             assert!(calls.start + staged <= self.region.capacity, "it was staged within the limit");
             // SAFETY: `start + staged <= capacity`, so the offset stays in the memory.
             let to = unsafe { self.region.base.add(calls.start) };
-            // SAFETY: `staged` bytes fit, by the assertion, and lie in the buffer, which is memory of
-            // its own. They lie at or above `committed`: no slice covers them, and `&mut self` keeps
+            // SAFETY: `staged` bytes fit, by the assertion, and lie in the buffer, which is at least as long
+            // since they were staged, and memory of its own. They lie at or above `committed`: no slice covers them, and `&mut self` keeps
             // every other store out.
             unsafe { copy_nonoverlapping(calls.buffer.as_ptr(), to.as_ptr(), staged) }
         }
+        if calls.buffer.len() > KEPT_BUFFER {
+            calls.buffer = Vec::new();
+        }
+        calls.staged = 0;
         Ok(())
     }
 }
 
 /// The first bytes of what is staged, which are stored last.
 const WORD: usize = 4;
+/// A frame of so many bytes is written with a system call, where stores into a mapping would do too: the kernel
+/// then takes pages as they come and copies, and need not clear them before. 1.4 to 2 times as fast from here on, and
+/// slower with less.
+pub(crate) const BY_CALL: usize = 256 << 10;
+/// A buffer that is larger is not kept for the next frame.
+const KEPT_BUFFER: usize = 4 << 20;
 
 impl Calls {
+    fn to(file: &Arc<File>) -> Self {
+        Self { file: Arc::clone(file), buffer: Vec::new(), start: 0, staged: 0, ahead: 0 }
+    }
+
     /// Opens `len` bytes of the buffer, which stand for those of the file from `start` on.
     fn stage(&mut self, start: usize, len: usize) -> Stage<'_> {
-        self.buffer.clear();
-        self.buffer.resize(len, 0);
-        (self.start, self.ahead) = (start, 0);
+        if self.buffer.len() < len {
+            self.buffer.resize(len, 0);
+        }
+        // What is padding in the end, and not filled, is zeros.
+        let padding = len.saturating_sub(WORD - 1)..len;
+        self.buffer.get_mut(padding).unwrap_or_default().fill(0);
+        (self.start, self.staged, self.ahead) = (start, len, 0);
         let base = NonNull::new(self.buffer.as_mut_ptr()).unwrap_or(NonNull::dangling());
         Stage { base, len, filled: 0, writer: PhantomData }
+    }
+
+    /// Writes what is staged but for its first word.
+    fn write_ahead(&mut self) -> io::Result<()> {
+        if self.ahead < self.staged {
+            self.write(WORD.min(self.staged), self.staged)?;
+            self.ahead = self.staged;
+        }
+        Ok(())
     }
 
     fn store_word(&mut self, position: usize, word: u32) {
