@@ -148,6 +148,11 @@ impl Slot {
         found
     }
 
+    /// When it was last appended to, in milliseconds of the wall clock, if that is known.
+    pub(super) fn known_last_append(&self) -> Option<i64> {
+        Some(self.last_append.load(Ordering::Relaxed)).filter(|known| *known != NOT_KNOWN)
+    }
+
     /// What the segment came to, if it waits to be sealed.
     pub(crate) fn rolled(&self) -> Option<Summary> {
         self.held.lock().rolled

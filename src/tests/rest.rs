@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::background::{Background, Job, Urgency};
 use crate::open_segments::{Looked, OpenSegments, Writes};
 use crate::partition::Partition;
-use crate::{Broker, Reader, Record, Start, Topic, TopicConfig};
+use crate::{Broker, ManualClock, Reader, Record, Start, Timestamp, Topic, TopicConfig};
 
 fn partition(broker: &Broker, number: u32) -> Arc<Partition> {
     let state = broker.inner.topic("t").expect("topic");
@@ -137,6 +137,29 @@ fn a_segment_whose_records_are_deleted_while_it_is_being_closed_is_not_gone_on_w
     topic.delete_records(0, 15).expect("delete");
     let mut reader = broker.reader().topic("t", Start::Earliest).open().expect("reader");
     read_on(&mut reader, &mut 15, 20);
+}
+
+#[test]
+fn one_that_is_too_old_to_be_gone_on_with_stays_as_old_as_it_is() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let clock = ManualClock::new(Timestamp::from_millis(1_700_000_000_000));
+    let open = || Broker::builder(dir.path()).manual_clock(&clock).open().expect("open");
+    let broker = open();
+    let config = TopicConfig::new().segment_age(Duration::from_secs(60));
+    let topic = broker.create_topic("t", config.clone()).expect("create");
+    send(&topic, 0, 0..10);
+    rest(&broker, 0);
+    clock.advance(2 * HOUR);
+    send(&topic, 0, 10..20);
+    assert_eq!(segments(&broker), 2);
+    broker.close().expect("close");
+    let broker = open();
+    broker.alter_topic("t", config.retention_age(3 * HOUR)).expect("alter");
+    clock.advance(2 * HOUR);
+    broker.enforce_retention().expect("retention");
+    let topic = broker.topic("t").expect("topic");
+    assert_eq!(topic.earliest_offset(0).expect("offset"), 10, "four hours old, and two");
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl LogWriter {
             log_bytes: last.position,
             next_offset: last.next_offset,
             max_timestamp: last.max_timestamp,
-            last_append: now.as_millis(),
+            // If it is too old to be gone on with, it stays as old as it is.
+            last_append: slot.known_last_append().unwrap_or(now.as_millis()),
         };
         let interval = self.config.index_interval_bytes;
         let capacity = self.capacity(0);
