@@ -135,14 +135,33 @@ pub(crate) fn append(
     let length = HEADER_BYTES + body_bytes;
     let word = u32::try_from(length).ok()?;
     let position = writer.committed();
-    let mut stage = writer.stage(position, stride(length))?;
+    let end = position + stride(length);
+    if writer.takes_a_call(stride(length)) {
+        return append_by_call(writer, checksum, header, body_bytes, fill);
+    }
+    let mut stage = writer.stage_stores(position, stride(length))?;
     stage.put(&encode_header(header));
     fill(&mut stage);
     assert!(stage.filled() == length, "the body has the length it was measured to have");
     let crc = checksum.of(word, stage.bytes(OFFSET_DELTA));
     stage.put_at(CRC, &crc.to_le_bytes());
     stage.put_first_word(word);
-    let end = position + stride(length);
+    writer.publish_stores(end);
+    Some(Ok(end))
+}
+
+/// As [`append`], where it takes a system call, which can fail.
+#[cold]
+#[inline(never)]
+fn append_by_call(
+    writer: &mut RegionWriter,
+    checksum: Checksum,
+    header: &FrameHeader,
+    body_bytes: usize,
+    put: impl FnOnce(&mut Stage<'_>),
+) -> Option<io::Result<usize>> {
+    let position = writer.committed();
+    let end = write(writer, position, checksum, header, body_bytes, put)?;
     Some(writer.publish(end).map(|()| end))
 }
 

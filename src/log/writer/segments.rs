@@ -43,8 +43,7 @@ impl LogWriter {
             log_bytes: last.position,
             next_offset: last.next_offset,
             max_timestamp: last.max_timestamp,
-            // If it is too old to be gone on with, it stays as old as it is.
-            last_append: slot.known_last_append().unwrap_or(now.as_millis()),
+            last_append: now.as_millis(),
         };
         let interval = self.config.index_interval_bytes;
         let capacity = self.capacity(0);
@@ -61,9 +60,17 @@ impl LogWriter {
         let active = SegmentWriter::reopen(storage, dir, &reopening)?;
         self.max_timestamp = running_max(active.segment().header(), last.max_timestamp);
         slot.revive(active.segment(), active.file());
+        let known = slot.known_last_append();
         self.active = Some(active);
         self.tail = Tail::Empty;
         self.set_roll_time();
+        if !self.is_young(now)
+            && let Some(active) = &mut self.active
+            && let Some(last_append) = known.or_else(|| active.segment().stored_last_append())
+        {
+            // It is not gone on with, and stays as old as it is.
+            active.set_last_append(last_append);
+        }
         self.opened();
         Ok(())
     }

@@ -122,6 +122,11 @@ impl SegmentWriter {
         self.large_pages
     }
 
+    /// Says when it was last appended to, in milliseconds of the wall clock, by whoever was there.
+    pub(crate) fn set_last_append(&mut self, at: i64) {
+        self.last_append = at;
+    }
+
     /// Whether nothing has been appended to it.
     pub(crate) fn is_empty(&self) -> bool {
         self.next_offset == self.segment.base_offset()

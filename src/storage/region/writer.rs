@@ -207,16 +207,29 @@ impl RegionWriter {
         self.limit = limit;
     }
 
+    /// Whether so many bytes are written with a system call.
+    #[inline]
+    pub(crate) fn takes_a_call(&self, len: usize) -> bool {
+        len >= self.calls_from
+    }
+
     /// Opens `len` bytes from `start` to be filled, or `None` where they are not all storable.
     #[inline]
     pub(crate) fn stage(&mut self, start: usize, len: usize) -> Option<Stage<'_>> {
+        self.is_call = self.takes_a_call(len);
+        if self.is_call {
+            return self.stage_call(start, len);
+        }
+        self.stage_stores(start, len)
+    }
+
+    /// As [`stage`](Self::stage), for bytes that do not [take a call](Self::takes_a_call).
+    #[inline]
+    pub(crate) fn stage_stores(&mut self, start: usize, len: usize) -> Option<Stage<'_>> {
+        debug_assert!(!self.takes_a_call(len));
         let end = start.checked_add(len)?;
         if start < self.committed() || end > self.limit {
             return None;
-        }
-        self.is_call = len >= self.calls_from;
-        if self.is_call {
-            return self.stage_call(start, len);
         }
         // SAFETY: `start <= end <= limit <= capacity`, so the offset stays in the memory.
         let base = unsafe { self.base.add(start) };
@@ -231,6 +244,10 @@ impl RegionWriter {
 
     #[cold]
     fn stage_call(&mut self, start: usize, len: usize) -> Option<Stage<'_>> {
+        let end = start.checked_add(len)?;
+        if start < self.committed() || end > self.limit {
+            return None;
+        }
         Some(self.calls.as_mut()?.stage(start, len))
     }
 
@@ -262,21 +279,29 @@ impl RegionWriter {
 
     /// Lets readers see everything below `end`. From here on those bytes never change.
     ///
-    /// It fails only if the file is written with system calls, and then nothing is published.
+    /// It fails only if what was staged is written with a system call, and then nothing is published.
     #[inline]
     pub(crate) fn publish(&mut self, end: usize) -> io::Result<()> {
-        assert!(self.committed() <= end && end <= self.limit, "what is published was storable");
         if self.is_call {
+            assert!(self.committed() <= end && end <= self.limit, "what is published was storable");
+            self.is_call = false;
             self.write_staged(end)?;
         }
+        self.publish_stores(end);
+        Ok(())
+    }
+
+    /// As [`publish`](Self::publish), where what was staged was [stored](Self::stage_stores).
+    #[inline]
+    pub(crate) fn publish_stores(&mut self, end: usize) {
+        assert!(self.committed() <= end && end <= self.limit, "what is published was storable");
         self.end = end;
         #[cfg(loom)]
         if self.planted == Planted::PublishesRelaxed {
             self.region.committed.store(end, Ordering::Relaxed);
-            return Ok(());
+            return;
         }
         self.region.committed.store(end, Ordering::Release);
-        Ok(())
     }
 
     #[inline]
