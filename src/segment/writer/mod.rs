@@ -84,7 +84,7 @@ pub(crate) struct SegmentWriter {
     pages: Option<Arc<Pages>>,
     /// How far ahead pages are to be ready, in bytes.
     ahead: usize,
-    /// How much is appended in [`PREPARE_TIME`], in bytes, and when and at which length of the segment
+    /// How much is appended in 20 ms, in bytes, and when and at which length of the segment
     /// that was looked at.
     reach: usize,
     looked: (Instant, usize),
