@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn it_is_the_same_for_every_length_start_and_cut() {
         let bytes: Vec<u8> = (0..600_u32).map(|at| ((at * 167) >> 3) as u8).collect();
-        for length in 0..512 {
+        // Under Miri it is the crate's own table, a byte at a time.
+        for length in 0..if cfg!(miri) { 40 } else { 512 } {
             for start in [0, 1, 3, 4, 7] {
                 let part = &bytes[start..start + length];
                 let whole = crc32c(length as u32, part);
