@@ -83,11 +83,15 @@ impl OpenSegments {
         let weak = Weak::clone(&self.weak);
         let job = move || {
             if let Some(open) = weak.upgrade() {
-                let all = open.len();
-                open.look(all);
+                open.look_at_all();
             }
         };
         self.background.submit_after(LOOK_EVERY, Box::new(job));
+    }
+
+    /// Looks at each of them once, as long as there are more than may be open.
+    pub(crate) fn look_at_all(&self) {
+        self.look(self.len());
     }
 
     /// How many are open.

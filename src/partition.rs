@@ -277,6 +277,12 @@ impl Partition {
         self.appender.lock().waiting.retain(|waiting| !Arc::ptr_eq(&waiting.waker, waker));
     }
 
+    /// Those of its broker that have a segment open.
+    #[cfg(test)]
+    pub(crate) fn open_segments(&self) -> &OpenSegments {
+        &self.open
+    }
+
     /// How many registrations wait to be rung.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {

@@ -1,4 +1,7 @@
 //! What a writer remembers between the looks at the segment it writes.
+//!
+//! The invariants it keeps: those who look know of an open segment once, and a segment in which something is to be
+//! deleted while it is being closed is never gone on with.
 
 /// What a writer remembers between looks.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::background::{Background, Job, Urgency};
-use crate::open_segments::{Looked, OpenSegments, Writes};
+use crate::open_segments::{KEPT, Looked, OpenSegments, Writes};
 use crate::partition::Partition;
 use crate::{Broker, ManualClock, Reader, Record, Start, Timestamp, Topic, TopicConfig};
 
@@ -188,6 +188,35 @@ fn a_deleted_topic_and_a_segment_without_records_are_left_alone() {
     send(&topic, 0, 0..10);
     broker.delete_topic("t").expect("delete");
     assert_eq!(partition.look(), Looked::Closed);
+}
+
+#[test]
+fn a_broker_whose_partitions_were_all_written_keeps_no_more_open_than_it_may() {
+    const PARTITIONS: u32 = 300;
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let broker = Broker::open(dir.path()).expect("open");
+    let topic =
+        broker.create_topic("t", TopicConfig::new().partitions(PARTITIONS)).expect("create");
+    for round in 0..2 {
+        (0..PARTITIONS).for_each(|number| send(&topic, number, round..round + 1));
+    }
+    let partition = partition(&broker, 0);
+    let open = partition.open_segments();
+    assert_eq!(open.len(), PARTITIONS as usize, "each is known once");
+    let begun = std::time::Instant::now();
+    while open_files(&dir.path().join("topics")) > KEPT {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} are open", open.len());
+        open.look_at_all();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Whoever rested comes again, and is known again.
+    (0..PARTITIONS).for_each(|number| send(&topic, number, 2..3));
+    assert_eq!(open_files(&dir.path().join("topics")), PARTITIONS as usize);
+    for number in [0, 1, PARTITIONS - 1] {
+        let mut reader =
+            broker.reader().partition("t", number, Start::Earliest).open().expect("reader");
+        read_on(&mut reader, &mut 0, 3);
+    }
 }
 
 /// Keeps jobs until they are asked for.
