@@ -21,16 +21,20 @@
 //! What a process cannot defend itself against, in any program that maps files: another process
 //! that writes into or truncates the file. The directory lock keeps brokers out; see DESIGN.md.
 
+mod calls;
 mod crc32c;
 mod fork_flag;
 mod shared;
+mod stage;
 #[cfg(loom)]
 mod tracked;
 mod view;
 mod writer;
 
+pub(crate) use calls::{BY_CALL, write_at};
 pub(crate) use crc32c::crc32c;
 pub(crate) use fork_flag::ForkFlag;
 pub(crate) use shared::{Region, read_at};
+pub(crate) use stage::Stage;
 pub(crate) use view::View;
-pub(crate) use writer::{BY_CALL, RegionWriter, Stage, write_at};
+pub(crate) use writer::RegionWriter;

@@ -3,14 +3,15 @@
 
 use std::fs::File;
 use std::io;
-use std::marker::PhantomData;
 use std::ptr::{NonNull, copy_nonoverlapping};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::MmapOptions;
 
+use super::calls::{BY_CALL, Calls, KEPT_BUFFER};
 use super::shared::{Memory, Region, out_of_memory, read_at};
+use super::stage::{Stage, WORD};
 #[cfg(loom)]
 use crate::sync::Planted;
 
@@ -63,40 +64,6 @@ pub(crate) struct RegionWriter {
     calls: Option<Calls>,
     #[cfg(loom)]
     planted: Planted,
-}
-
-/// A file that is written with system calls.
-#[derive(Debug)]
-struct Calls {
-    file: Arc<File>,
-    /// Begins with what is staged, `staged` bytes, from `start` in the file.
-    buffer: Vec<u8>,
-    start: usize,
-    staged: usize,
-    /// How much of it is in the file already, but for the first word.
-    ahead: usize,
-}
-
-impl Calls {
-    /// Writes what is staged from the bytes `from` to `to` on.
-    fn write(&self, from: usize, to: usize) -> io::Result<()> {
-        let bytes = self.buffer.get(from..to).unwrap_or_default();
-        write_at(&self.file, bytes, (self.start + from) as u64)
-    }
-}
-
-/// Writes all of `bytes` into the file at `position`.
-#[cfg(unix)]
-pub(crate) fn write_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, position)
-}
-
-/// Writes all of `bytes` into the file at `position`.
-#[cfg(not(unix))]
-pub(crate) fn write_at(mut file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
-    use std::io::{Seek, Write};
-    file.seek(io::SeekFrom::Start(position))?;
-    file.write_all(bytes)
 }
 
 // SAFETY: it owns what it points to through the region, which is `Send`, and works by `&mut self`.
@@ -239,7 +206,9 @@ impl RegionWriter {
         }
         #[cfg(loom)]
         self.region.tracks.store(start..end);
-        Some(Stage { base, len, filled: 0, writer: PhantomData })
+        // SAFETY: the bytes from `start` to `end` lie in the memory, at or above `committed`, so no slice covers
+        // them; the writer, the only one to store there, is borrowed for as long as the stage lives.
+        Some(unsafe { Stage::new(base, len) })
     }
 
     #[cold]
@@ -367,123 +336,5 @@ impl RegionWriter {
         }
         calls.staged = 0;
         Ok(())
-    }
-}
-
-/// The first bytes of what is staged, which are stored last.
-const WORD: usize = 4;
-/// A frame of so many bytes is written with a system call, where stores into a mapping would do too: the kernel
-/// then takes pages as they come and copies, and need not clear them before. 1.4 to 2 times as fast from here on, and
-/// slower with less.
-pub(crate) const BY_CALL: usize = 256 << 10;
-/// A buffer that is larger is not kept for the next frame.
-const KEPT_BUFFER: usize = 4 << 20;
-
-impl Calls {
-    fn to(file: &Arc<File>) -> Self {
-        Self { file: Arc::clone(file), buffer: Vec::new(), start: 0, staged: 0, ahead: 0 }
-    }
-
-    /// Opens `len` bytes of the buffer, which stand for those of the file from `start` on.
-    fn stage(&mut self, start: usize, len: usize) -> Stage<'_> {
-        if self.buffer.len() < len {
-            self.buffer.resize(len, 0);
-        }
-        // What is padding in the end, and not filled, is zeros.
-        let padding = len.saturating_sub(WORD - 1)..len;
-        self.buffer.get_mut(padding).unwrap_or_default().fill(0);
-        (self.start, self.staged, self.ahead) = (start, len, 0);
-        let base = NonNull::new(self.buffer.as_mut_ptr()).unwrap_or(NonNull::dangling());
-        Stage { base, len, filled: 0, writer: PhantomData }
-    }
-
-    /// Writes what is staged but for its first word.
-    fn write_ahead(&mut self) -> io::Result<()> {
-        if self.ahead < self.staged {
-            self.write(WORD.min(self.staged), self.staged)?;
-            self.ahead = self.staged;
-        }
-        Ok(())
-    }
-
-    fn store_word(&mut self, position: usize, word: u32) {
-        let at = position - self.start;
-        let slot = self.buffer.get_mut(at..at + WORD).expect("the word lies in what is staged");
-        slot.copy_from_slice(&word.to_le_bytes());
-    }
-}
-
-/// Bytes being filled, before they are published. Borrows the writer, so there is only one.
-#[derive(Debug)]
-pub(crate) struct Stage<'a> {
-    base: NonNull<u8>,
-    len: usize,
-    filled: usize,
-    writer: PhantomData<&'a mut RegionWriter>,
-}
-
-impl Stage<'_> {
-    /// Appends `bytes` to what is filled.
-    #[inline]
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
-        assert!(bytes.len() <= self.len - self.filled, "the stage was opened for all that is put");
-        // SAFETY: `filled <= len`, which `stage` checked to lie in the memory.
-        let to = unsafe { self.base.as_ptr().add(self.filled) };
-        // SAFETY: `bytes.len()` more bytes fit, by the assertion. `bytes` cannot overlap: slices
-        // of the region end at `committed`, and this stage starts at or above it.
-        unsafe { copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
-        self.filled += bytes.len();
-    }
-
-    /// Appends one byte to what is filled.
-    #[inline]
-    pub(crate) fn put_byte(&mut self, byte: u8) {
-        self.put(&[byte]);
-    }
-
-    /// Overwrites filled bytes from `position` in the stage.
-    #[inline]
-    pub(crate) fn put_at(&mut self, position: usize, bytes: &[u8]) {
-        assert!(
-            position <= self.filled && bytes.len() <= self.filled - position,
-            "only filled bytes are overwritten"
-        );
-        // SAFETY: `position <= filled <= len`.
-        let to = unsafe { self.base.as_ptr().add(position) };
-        // SAFETY: `position + bytes.len() <= filled <= len`; no overlap, as in `put`.
-        unsafe { copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
-    }
-
-    /// Stores the first word, after every byte that was put: as
-    /// [`store_word`](RegionWriter::store_word), for whoever has just filled all of it.
-    #[inline]
-    pub(crate) fn put_first_word(&mut self, word: u32) {
-        assert!(self.filled >= WORD, "a word begins there");
-        if !self.base.cast::<u32>().is_aligned() {
-            // A buffer that will be written with a system call may lie anywhere.
-            return self.put_at(0, &word.to_le_bytes());
-        }
-        // SAFETY: the stage was opened for `len` bytes of the memory, of which at least 4 are filled, and
-        // its start is aligned, as was just seen. No slice covers it, because the stage begins at or
-        // above `committed`, and `&mut self` keeps every other store out.
-        let cell = unsafe { AtomicU32::from_ptr(self.base.as_ptr().cast()) };
-        cell.store(word.to_le(), Ordering::Release);
-    }
-
-    /// How much is filled.
-    #[inline]
-    pub(crate) fn filled(&self) -> usize {
-        self.filled
-    }
-
-    /// What is filled, from `from` on. Nobody else can store to it while it is borrowed.
-    #[inline]
-    pub(crate) fn bytes(&self, from: usize) -> &[u8] {
-        assert!(from <= self.filled, "only filled bytes are looked at");
-        // SAFETY: `from <= filled <= len`.
-        let start = unsafe { self.base.as_ptr().add(from) };
-        // SAFETY: the bytes from `from` to `filled` were stored by `put`; a store needs `&mut
-        // self`, which the returned borrow excludes.
-        unsafe { std::slice::from_raw_parts(start, self.filled - from) }
     }
 }
